@@ -1,0 +1,1 @@
+"""Shared Feature Calibration: semantic segmentation from image-level labels (AAAI 2024)."""

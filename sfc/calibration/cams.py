@@ -1,0 +1,151 @@
+"""Class activation maps: classifier-weight CAM (Eq. 2) with its pixel correlation module, prototype CAM (Eq. 3, 4).
+
+Every function works in float32 whatever autocast says: its 1e-5 and 1e-8 vanish in half precision.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPS = 1e-5  # of the public implementation, for maxima, norms and column sums
+
+
+def valid_mask(boxes: Tensor, labels: Tensor, *, crop: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Where a crop holds image, for the background and the present classes.
+
+    Args:
+        boxes: (B, 4) int, top, left, bottom, right of the image inside its crop, in pixels.
+        labels: (B, C) 0 or 1.
+        crop, size: (H, W) of the crop and of the mask; a cell is inside when its first pixel is, which is what
+            nearest resizing of a full-size mask gives.
+
+    Returns:
+        (B, 1 + C, *size) float32, 0 or 1.
+    """
+    inside = []
+    for axis in (0, 1):
+        pixel = torch.arange(size[axis], device=boxes.device) * crop[axis] // size[axis]
+        inside.append((pixel >= boxes[:, axis, None]) & (pixel < boxes[:, axis + 2, None]))
+    box = (inside[0][:, :, None] & inside[1][:, None, :]).float()
+    return with_background(labels)[:, :, None, None] * box[:, None]
+
+
+def with_background(labels: Tensor) -> Tensor:
+    """(B, C) labels as (B, 1 + C) float32 with the background, always present, in front."""
+    return F.pad(labels.float(), (1, 0), value=1.0)
+
+
+def normalised_cam(class_logits: Tensor) -> Tensor:
+    """ReLU, each class scaled to a maximum of 1.
+
+    Args:
+        class_logits: (B, C, H, W) classifier weights applied at every pixel.
+
+    Returns:
+        (B, C, H, W) float32 in 0..1.
+    """
+    cam = F.relu(class_logits.float())
+    return cam / (cam.amax(dim=(2, 3), keepdim=True) + EPS)
+
+
+def prepend_background(cam: Tensor) -> Tensor:
+    """(B, C, H, W) foreground in 0..1 to (B, 1 + C, H, W): the background is 1 - the largest of all classes (Eq. 2)."""
+    return torch.cat([1 - cam.amax(dim=1, keepdim=True), cam], dim=1)
+
+
+def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
+    """Pixel correlation module: average every map over similar pixels.
+
+    The similarity is the rectified cosine of the features of two pixels, its columns scaled to a sum of 1. The maps
+    are multiplied by it `iters` times; the (HW, HW) matrix itself is never squared. Gradients reach both arguments.
+
+    Args:
+        cam: (B, K, H, W).
+        feature: (B, D, H, W).
+
+    Returns:
+        (B, K, H, W) float32.
+    """
+    with torch.autocast(cam.device.type, enabled=False):
+        f = feature.float().flatten(2)
+        f = f / (f.norm(dim=1, keepdim=True) + EPS)
+        affinity = F.relu(f.transpose(1, 2) @ f)
+        affinity = affinity / (affinity.sum(dim=1, keepdim=True) + EPS)
+        refined = cam.float().flatten(2)
+        for _ in range(iters):
+            refined = refined @ affinity
+        return refined.view_as(cam)
+
+
+def prototype_seeds(cam: Tensor, mask: Tensor, *, mode: str, bkg_scale: float, threshold: float) -> Tensor:
+    """Which pixels each prototype averages: the binary mask of Eq. 3.
+
+    Args:
+        cam: (B, K, H, W) classifier-weight CAM, background first.
+        mask: broadcastable to cam; 0 where a class may have no seed.
+        mode: "argmax" gives a pixel to its strongest channel, the background weighted by `bkg_scale` (released
+            code); "threshold" to every channel above `threshold` (as Eq. 3 is printed).
+
+    Returns:
+        (B, K, H, W) float32, 0 or 1, without gradient.
+    """
+    cam = cam.detach()
+    if mode == "threshold":
+        return (cam > threshold).float() * mask
+    weighted = torch.cat([cam[:, :1] * bkg_scale, cam[:, 1:]], dim=1)
+    one_hot = torch.zeros_like(cam).scatter_(1, weighted.argmax(dim=1, keepdim=True), 1.0)
+    return one_hot * mask
+
+
+def hierarchical_feature(sides: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """L of Eq. 3: every level scaled to unit length at each pixel, resized to `size`, concatenated.
+
+    Args:
+        sides: (B, D_i, H_i, W_i) projections of the trunk's levels.
+
+    Returns:
+        (B, sum of D_i, *size) float32.
+    """
+    levels = []
+    for side in sides:
+        side = side.float()
+        side = side / (side.norm(dim=1, keepdim=True) + EPS)
+        levels.append(F.interpolate(side, size=size, mode="bilinear", align_corners=False))
+    return torch.cat(levels, dim=1)
+
+
+def class_prototypes(feature: Tensor, seeds: Tensor) -> Tensor:
+    """Masked average pooling of Eq. 3, without its scale, which the cosine of Eq. 4 ignores.
+
+    Args:
+        feature: (B, D, H, W).
+        seeds: (B, K, H, W).
+
+    Returns:
+        (B, K, D): mean over all pixels of seed times feature; zero for a class without seeds.
+    """
+    pixels = feature.shape[2] * feature.shape[3]
+    return seeds.flatten(2) @ feature.float().flatten(2).transpose(1, 2) / pixels
+
+
+def prototype_cam(feature: Tensor, seeds: Tensor) -> Tensor:
+    """Rectified cosine of every pixel's feature and every class prototype (Eq. 4), as two matrix products.
+
+    Args:
+        feature: (B, D, H, W) hierarchical feature.
+        seeds: (B, K, H, W).
+
+    Returns:
+        (B, K, H, W) float32 in 0..1; zero for a class without seeds.
+    """
+    with torch.autocast(feature.device.type, enabled=False):
+        prototypes = F.normalize(class_prototypes(feature, seeds), dim=2, eps=1e-8)
+        pixels = F.normalize(feature.float().flatten(2), dim=1, eps=1e-8)
+        return F.relu(prototypes @ pixels).view_as(seeds)
+
+
+def max_normalised(cam: Tensor) -> Tensor:
+    """Every channel of (B, K, H, W) divided by its spatial maximum + 1e-5."""
+    return cam / (cam.amax(dim=(2, 3), keepdim=True) + EPS)

@@ -1,0 +1,73 @@
+"""The endless sequence of training batches, the same for every number of workers and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sfc.errors import UserError
+from sfc.randomness import generator
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches in one pass over the images; raises UserError if there is none."""
+    if images < batch_size:
+        raise UserError(f"{images} training images are fewer than one batch of {batch_size}; lower batch_size")
+    return images // batch_size
+
+
+def batches(
+    dataset: Dataset,
+    *,
+    seed: int,
+    batch_size: int,
+    first_step: int,
+    steps: int,
+    workers: int,
+    rank: int,
+    world: int,
+) -> Iterator[dict[str, Tensor]]:
+    """This process's share of the global batches first_step .. steps - 1.
+
+    Each epoch is a new permutation of the images, cut into whole batches. Global batch s is the same whatever
+    `first_step`, `workers`, `rank` and `world`; process `rank` gets its contiguous share of it, so the shares
+    of all processes, concatenated by rank, are the global batch.
+
+    Args:
+        dataset: of N samples, indexed by (index, epoch), each a dict of tensors.
+        batch_size: of the global batch.
+        steps: length of the whole run.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        UserError: fewer images than one batch, or fewer images in a batch than processes.
+    """
+    per_epoch = steps_per_epoch(len(dataset), batch_size)
+    if batch_size < world:
+        raise UserError(f"batch_size {batch_size} cannot be shared among {world} processes; start fewer")
+    keys = _Keys(len(dataset), per_epoch, seed, batch_size, range(first_step, steps), rank, world)
+    return iter(DataLoader(dataset, batch_sampler=keys, num_workers=workers))
+
+
+class _Keys:
+    """The (index, epoch) pairs of each of this process's batches."""
+
+    def __init__(self, images: int, per_epoch: int, seed: int, batch_size: int, steps: range, rank: int, world: int):
+        self.images, self.per_epoch, self.seed = images, per_epoch, seed
+        self.batch_size, self.steps, self.rank, self.world = batch_size, steps, rank, world
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order, order_epoch = None, None
+        for step in self.steps:
+            epoch, place = divmod(step, self.per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = generator(self.seed, "order", epoch).permutation(self.images), epoch
+            batch = order[place * self.batch_size : (place + 1) * self.batch_size]
+            share = np.array_split(batch, self.world)[self.rank]
+            yield [(int(index), epoch) for index in share]

@@ -1,0 +1,63 @@
+"""Decoding every image and mask once, so that no later stage meets a broken one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sfc.data.images import IGNORE, read_image, read_mask
+from sfc.data.problems import refuse
+from sfc.errors import UserError
+
+
+class Facts(NamedTuple):
+    """What an image and its mask show: size, hash of the image file, foreground classes in the mask (None: no mask)."""
+
+    height: int
+    width: int
+    image_hash: str
+    mask_classes: tuple[int, ...] | None
+
+
+def inspect(image: Path, mask: Path | None, num_classes: int) -> Facts:
+    """Decode an image and its mask; UserError if either is broken, or if they do not fit each other."""
+    height, width = read_image(image).shape[:2]
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()[:16]
+    if mask is None:
+        return Facts(height, width, digest, None)
+    label = read_mask(mask)
+    if label.shape != (height, width):
+        found = f"{label.shape[1]} x {label.shape[0]}"
+        raise UserError(f"{mask}: {found} pixels, but its image is {width} x {height}; make them the same size")
+    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    unknown = values[(values > num_classes) & (values != IGNORE)]
+    if len(unknown):
+        raise UserError(f"{mask}: value {unknown[0]} is none of the {num_classes} classes, 0 or {IGNORE}")
+    return Facts(height, width, digest, tuple(int(v) - 1 for v in values if 0 < v != IGNORE))
+
+
+def inspect_all(
+    where: str,
+    files: Sequence[tuple[Path, Path | None]],
+    num_classes: int,
+    *,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> list[Facts]:
+    """`inspect` for all (image, mask) pairs in threads; UserError that lists the first several faults."""
+
+    def attempt(pair: tuple[Path, Path | None]) -> Facts | str:
+        try:
+            return inspect(*pair, num_classes)
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        results = list(progress(pool.map(attempt, files), total=len(files)))
+    refuse(where, [result for result in results if isinstance(result, str)])
+    return results

@@ -1,0 +1,155 @@
+"""Training samples: resize, flip and crop into a canvas, as the public implementation does.
+
+The datasets are indexed by (index, epoch): every random choice comes from a generator of (seed, epoch, index), so
+a sample does not depend on who asks for it or when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sfc.data.images import IGNORE, read_image, resize_image, resize_label
+from sfc.data.manifest import Record
+from sfc.randomness import generator
+
+
+class ImageCrops(Dataset):
+    """Crops with their image-level label, for the CAM network.
+
+    The long side is resized to a whole number drawn from `long_side` (both ends included; bicubic), the image is
+    flipped with probability 1/2, then cropped at random to `crop`; along an axis where it is smaller than `crop`
+    it lies at a random offset in the canvas.
+
+    Sample:
+        image: (3, crop, crop) uint8 RGB, 0 outside the box.
+        box: (4,) int64: top, left, bottom, right of the image in the canvas.
+        label: (num_classes,) float32, 0 or 1.
+        index: () int64, position in `records`.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], num_classes: int, *, crop: int, long_side: tuple[int, int], seed: int
+    ):
+        self.records = list(records)
+        self.num_classes = num_classes
+        self.crop = crop
+        self.long_side = long_side
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        index, epoch = key
+        rng = generator(self.seed, "image crop", epoch, index)
+        record = self.records[index]
+        image = read_image(record.image)
+        long_side = int(rng.integers(self.long_side[0], self.long_side[1] + 1))
+        image = resize_image(image, *scaled_size(image.shape, long_side / max(image.shape[:2])))
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        window = Window(rng, image.shape, self.crop)
+        label = torch.zeros(self.num_classes)
+        label[list(record.labels)] = 1
+        return {
+            "image": _chw(window.cut(image, 0)),
+            "box": torch.tensor(window.box),
+            "label": label,
+            "index": torch.tensor(index),
+        }
+
+
+class LabelledCrops(Dataset):
+    """Crops with a label map, for the affinity network and for segmentation.
+
+    Args:
+        read_label: the (H, W) uint8 label map of a record, of its image's size.
+        rescale: the factors an image is resized by (bicubic; its label map nearest): a number drawn between the
+            two of `rescale` if `uniform`, else one of `rescale`.
+        image_scale: a further fixed factor, for training on smaller images than the files hold.
+
+    Sample:
+        image: (3, crop, crop) uint8 RGB, 0 outside the box.
+        box: (4,) int64: top, left, bottom, right of the image in the canvas.
+        mask: (crop, crop) uint8, 255 outside the box.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        read_label: Callable[[Record], np.ndarray],
+        *,
+        crop: int,
+        rescale: Sequence[float],
+        uniform: bool,
+        image_scale: float,
+        seed: int,
+    ):
+        self.records = list(records)
+        self.read_label = read_label
+        self.crop = crop
+        self.rescale = tuple(rescale)
+        self.uniform = uniform
+        self.image_scale = image_scale
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        index, epoch = key
+        rng = generator(self.seed, "labelled crop", epoch, index)
+        record = self.records[index]
+        image, label = read_image(record.image), self.read_label(record)
+        factor = rng.uniform(*self.rescale) if self.uniform else rng.choice(self.rescale)
+        size = scaled_size(image.shape, float(factor) * self.image_scale)
+        image, label = resize_image(image, *size), resize_label(label, *size)
+        if rng.random() < 0.5:
+            image, label = image[:, ::-1], label[:, ::-1]
+        window = Window(rng, image.shape, self.crop)
+        return {
+            "image": _chw(window.cut(image, 0)),
+            "box": torch.tensor(window.box),
+            "mask": torch.from_numpy(window.cut(label, IGNORE)),
+        }
+
+
+class Window:
+    """Where an image lies in a square canvas of side `crop`: a random cut of it, or a random place for it.
+
+    Attributes:
+        box: top, left, bottom, right of the image in the canvas.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: Sequence[int], crop: int):
+        self.crop = crop
+        # rows, then columns: (start in the image, start in the canvas, length)
+        self._spans = [self._span(rng, size) for size in shape[:2]]
+        (_, top, height), (_, left, width) = self._spans
+        self.box = (top, left, top + height, left + width)
+
+    def _span(self, rng: np.random.Generator, size: int) -> tuple[int, int, int]:
+        offset = int(rng.integers(abs(size - self.crop) + 1))
+        return (offset, 0, self.crop) if size > self.crop else (0, offset, size)
+
+    def cut(self, array: np.ndarray, fill: int) -> np.ndarray:
+        """(H, W, ...) uint8 -> (crop, crop, ...) uint8, `fill` outside the box."""
+        canvas = np.full((self.crop, self.crop, *array.shape[2:]), fill, np.uint8)
+        (y, _, height), (x, _, width) = self._spans
+        top, left, bottom, right = self.box
+        canvas[top:bottom, left:right] = array[y : y + height, x : x + width]
+        return canvas
+
+
+def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded, at least 1."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _chw(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,81 @@
+"""Decoding of images and masks, and their normalisation on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from sfc.backbone import IMAGE_MEAN, IMAGE_STD
+from sfc.errors import UserError
+
+IGNORE = 255  # label value that is neither background nor a class
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Decode to (H, W, 3) uint8 RGB, whatever the file holds; raises UserError if it is missing or broken."""
+    return np.asarray(_open(path, "RGB"))
+
+
+def read_mask(path: Path | str) -> np.ndarray:
+    """Decode a palette or grey PNG to its (H, W) uint8 label values; raises UserError as `read_image`."""
+    image = _open(path, None)
+    if image.mode not in ("P", "L"):
+        raise UserError(f"{path}: a mask must be a palette or 8-bit grey image, this one is {image.mode}")
+    return np.asarray(image)
+
+
+def _open(path: Path | str, mode: str | None) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.convert(mode) if mode else image
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: does not decode ({error}); replace the file") from None
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (height, width, 3) uint8, bicubic with antialiasing (PIL)."""
+    return _resize(image, height, width, Image.Resampling.BICUBIC)
+
+
+def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 -> (height, width) uint8, nearest neighbour (PIL)."""
+    return _resize(label, height, width, Image.Resampling.NEAREST)
+
+
+def _resize(array: np.ndarray, height: int, width: int, filter: Image.Resampling) -> np.ndarray:
+    if array.shape[:2] == (height, width):
+        return array
+    return np.asarray(Image.fromarray(array).resize((width, height), filter))
+
+
+def normalise(images: Tensor, boxes: Tensor | None) -> Tensor:
+    """Scale by torchvision's mean and standard deviation, on the device of `images`.
+
+    Args:
+        images: (B, 3, H, W) uint8 RGB.
+        boxes: (B, 4) int: top, left, bottom, right of the image in its canvas; None if it fills it.
+
+    Returns:
+        (B, 3, H, W) float32, 0 outside the box (the padding is the mean colour, not black).
+    """
+    mean = images.new_tensor(IMAGE_MEAN, dtype=torch.float32).view(3, 1, 1) * 255
+    std = images.new_tensor(IMAGE_STD, dtype=torch.float32).view(3, 1, 1) * 255
+    scaled = (images.float() - mean) / std
+    if boxes is None:
+        return scaled
+    return torch.where(box_masks(boxes, *images.shape[-2:])[:, None], scaled, 0.0)
+
+
+def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(B, 4) top, left, bottom, right -> (B, height, width) bool, true inside the box."""
+    top, left, bottom, right = boxes[:, :, None].unbind(1)
+    y = torch.arange(height, device=boxes.device)
+    x = torch.arange(width, device=boxes.device)
+    return ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]

@@ -1,0 +1,103 @@
+"""The manifest: the only thing that knows where images are, how large they are and what they show."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfc.errors import UserError
+
+_COLUMNS = ("id", "split", "image", "mask", "height", "width", "classes", "image_hash", "label_source")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image.
+
+    Attributes:
+        split: its role, "train" or "val", whatever the data set calls its lists.
+        mask: ground truth label map (0 background, class i is i + 1, 255 ignore), or None where there is none.
+        labels: 0-based indices of the foreground classes in the image, sorted.
+        image_hash: of the image file's bytes.
+        label_source: where `labels` come from: "table", "xml" or "masks".
+    """
+
+    id: str
+    split: str
+    image: Path
+    mask: Path | None
+    height: int
+    width: int
+    labels: tuple[int, ...]
+    image_hash: str
+    label_source: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All images of a data set and the names of its C foreground classes."""
+
+    records: tuple[Record, ...]
+    classes: tuple[str, ...]
+
+    def split(self, name: str) -> list[Record]:
+        """The records of "train" or "val" in list order; raises UserError if there are none."""
+        found = [record for record in self.records if record.split == name]
+        if not found:
+            raise UserError(f"the manifest has no image in split {name}; see dataset.{name} and rerun prepare")
+        return found
+
+    def label_matrix(self, records: Sequence[Record]) -> np.ndarray:
+        """(N, C) float32, 1 where the image shows the class, else 0."""
+        matrix = np.zeros((len(records), len(self.classes)), np.float32)
+        for row, record in enumerate(records):
+            matrix[row, list(record.labels)] = 1
+        return matrix
+
+
+def write_manifest(manifest: Manifest, csv_path: Path | str, classes_path: Path | str) -> None:
+    """Write the records as a table a person can read, and the class names as a JSON list in index order."""
+    with open(csv_path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(_COLUMNS)
+        for r in manifest.records:
+            names = " ".join(manifest.classes[i] for i in r.labels)
+            mask = r.mask.as_posix() if r.mask else ""
+            rows.writerow(
+                (r.id, r.split, r.image.as_posix(), mask, r.height, r.width, names, r.image_hash, r.label_source)
+            )
+    Path(classes_path).write_text(json.dumps(list(manifest.classes), indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(csv_path: Path | str, classes_path: Path | str) -> Manifest:
+    """Read what `write_manifest` wrote; raises UserError if a file is missing or not of that form."""
+    try:
+        classes = tuple(json.loads(Path(classes_path).read_text(encoding="utf-8")))
+        with open(csv_path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; run prepare first") from None
+    index = {name: i for i, name in enumerate(classes)}
+    try:
+        return Manifest(tuple(_record(row, index) for row in rows), classes)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{csv_path}: not a manifest that fits {classes_path} ({error!r}); rerun prepare") from None
+
+
+def _record(row: dict[str, str], index: dict[str, int]) -> Record:
+    return Record(
+        id=row["id"],
+        split=row["split"],
+        image=Path(row["image"]),
+        mask=Path(row["mask"]) if row["mask"] else None,
+        height=int(row["height"]),
+        width=int(row["width"]),
+        labels=tuple(sorted(index[name] for name in row["classes"].split())),
+        image_hash=row["image_hash"],
+        label_source=row["label_source"],
+    )

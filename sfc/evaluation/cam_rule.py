@@ -1,0 +1,48 @@
+"""How raw CAMs become labels and heat maps when they are measured and shown."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfc.data.manifest import Record
+from sfc.errors import UserError
+from sfc.localization.fusion import EPS, background_rule, fuse, normalise_scales
+from sfc.localization.store import CamStore
+
+
+class CamRule:
+    """One fusion of the CAMs of a store.
+
+    Attributes:
+        methods: what can be measured from the store: each kind alone and, if it has both, their sum (Eq. 9).
+    """
+
+    def __init__(self, store: CamStore, *, prototype_weight: float, fg_gain: float, bg_offset: float):
+        self.store = store
+        self.methods = store.kinds if len(store.kinds) == 1 else (*store.kinds, "sum")
+        self._weight = prototype_weight
+        self._rule = {"fg_gain": fg_gain, "bg_offset": bg_offset}
+
+    def normalised(self, record: Record) -> Tensor:
+        """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
+        maps = normalise_scales(self.store.read(record.id), (record.height, record.width))
+        if maps.shape[1] != 1 + len(record.labels):
+            raise UserError(
+                f"{self.store.folder}: {record.id} has {maps.shape[1] - 1} class maps but {len(record.labels)} labels "
+                "in the manifest; run infer_cam again"
+            )
+        return maps
+
+    def cams(self, normalised: Tensor, method: str) -> Tensor:
+        """(K', H, W) maps of a method under the background rule, whose argmax is the label."""
+        if method == "sum":
+            return fuse(normalised, prototype_weight=self._weight, **self._rule)
+        return background_rule(normalised[self.store.kinds.index(method)], **self._rule)
+
+    def foreground(self, normalised: Tensor, method: str) -> Tensor:
+        """(C', H, W) foreground maps of a method, each with maximum 1 and no background rule."""
+        if method != "sum":
+            return normalised[self.store.kinds.index(method), 1:]
+        total = torch.add(normalised[0, 1:], normalised[1, 1:], alpha=self._weight)
+        return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

@@ -1,0 +1,128 @@
+"""Raw CAMs of whole images at several scales: decoding in workers, batches of equal sizes, nothing fused yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sfc.data.images import normalise, read_image, resize_image
+from sfc.data.manifest import Record
+from sfc.errors import UserError
+from sfc.localization.fusion import label_keys
+
+
+class CamInference(Protocol):
+    """What a CAM network offers; see `sfc.calibration.network.CamNetwork.infer`."""
+
+    kinds: tuple[str, ...]
+
+    def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
+
+
+def equal_sizes(records: Sequence[Record], batch_size: int) -> list[list[Record]]:
+    """Batches of at most `batch_size` images of one size, sizes in the order of their first image.
+
+    Images of one size also have one size at every scale, so each is decoded once.
+    """
+    groups: dict[tuple[int, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.height, record.width), []).append(record)
+    return [g[i : i + batch_size] for g in groups.values() for i in range(0, len(g), batch_size)]
+
+
+def read_record(record: Record) -> np.ndarray:
+    """The image of a record, (H, W, 3) uint8; raises UserError if it has changed its size or does not decode."""
+    image = read_image(record.image)
+    if image.shape[:2] != (record.height, record.width):
+        raise UserError(
+            f"{record.image}: {image.shape[0]} x {image.shape[1]} pixels, but the manifest says "
+            f"{record.height} x {record.width}; run prepare again"
+        )
+    return image
+
+
+class ScaledBatches(Dataset):
+    """Item i is batch i at every scale: a list of (B, 3, round(H * scale), round(W * scale)) uint8."""
+
+    def __init__(self, batches: Sequence[Sequence[Record]], scales: Sequence[float]):
+        self.batches = batches
+        self.scales = scales
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Tensor] | UserError:
+        try:
+            images = [read_record(record) for record in self.batches[index]]
+        except UserError as error:
+            return error  # raised by the receiver: a loader would bury the line in its worker's traceback
+        height, width = images[0].shape[:2]
+        sizes = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales]
+        return [_stack([resize_image(image, *size) for image in images]) for size in sizes]
+
+
+def _stack(images: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # channels last in memory, as convolutions like it
+
+
+def infer_cams(
+    network: CamInference,
+    shards: Sequence[Sequence[Record]],
+    *,
+    num_classes: int,
+    scales: Sequence[float],
+    flip: bool,
+    mask_absent: bool,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+    workers: int,
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """The raw CAMs of all images, shard after shard, by size within a shard.
+
+    Batches never cross shards, so what an image gives does not depend on which other shards this process makes.
+
+    Args:
+        network: on `device`, in evaluation mode.
+        shards: images of each shard.
+        precision: "bf16" runs the network under autocast.
+        workers: decoding processes; 0 decodes here.
+
+    Yields:
+        image id and one (kinds, 1 + present classes, h, w) float32 array a scale: background first, then the
+        present classes in index order.
+
+    Raises:
+        UserError: an image does not decode or has not the size the manifest says.
+    """
+    batches = [batch for shard in shards for batch in equal_sizes(shard, batch_size)]
+    loader = DataLoader(
+        ScaledBatches(batches, scales), batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"
+    )
+    for records, images in zip(batches, loader, strict=True):
+        if isinstance(images, UserError):
+            raise images
+        labels = _label_rows(records, num_classes).to(device)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            cams = [
+                network.infer(_prepare(scaled, device), labels, flip=flip, mask_absent=mask_absent) for scaled in images
+            ]
+        cams = [scaled.float().cpu().numpy() for scaled in cams]
+        for row, record in enumerate(records):
+            yield record.id, [scaled[row][:, label_keys(record.labels)] for scaled in cams]
+
+
+def _prepare(images: Tensor, device: torch.device) -> Tensor:
+    return normalise(images.to(device, non_blocking=True), None)
+
+
+def _label_rows(records: Sequence[Record], num_classes: int) -> Tensor:
+    labels = torch.zeros(len(records), num_classes)
+    for row, record in enumerate(records):
+        labels[row, list(record.labels)] = 1
+    return labels

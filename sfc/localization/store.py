@@ -1,0 +1,129 @@
+"""Raw CAMs on disk: safetensors shards of whole images, lossless, with random access by image id."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sfc.errors import UserError
+
+SHARD = 256  # images in a shard: 30 MB for VOC; few files for DVC, and a small part of the work of one process
+
+
+class CamWriter:
+    """Takes images in any order and writes each shard when its last image has come, then forgets it.
+
+    Several processes may write shards of their own to one folder; one of them calls `finish`.
+
+    Args:
+        folder: an existing folder.
+        kinds: names of the maps' first axis, such as ("classifier", "prototype").
+        scales: image scales, one map each.
+        ids: all images, in the order of the store. The bytes depend on nothing but the arguments and the maps.
+    """
+
+    def __init__(self, folder: str | Path, *, kinds: Sequence[str], scales: Sequence[float], ids: Sequence[str]):
+        self.folder = Path(folder)
+        self._index = {"kinds": list(kinds), "scales": list(scales), "ids": list(ids)}
+        self.shards = [list(ids[i : i + SHARD]) for i in range(0, len(ids), SHARD)]
+        self._shard_of = _shard_numbers(ids)
+        self._pending: dict[int, dict[str, Sequence[np.ndarray]]] = {}
+
+    def write(self, id: str, maps: Sequence[np.ndarray]) -> None:
+        """Add one image.
+
+        Args:
+            maps: one (kinds, 1 + present classes, h, w) float32 array a scale: channel 0 is the background, then
+                the image's classes in index order.
+        """
+        if len(maps) != len(self._index["scales"]):
+            raise ValueError(f"{id}: {len(maps)} maps for {len(self._index['scales'])} scales")
+        for array in maps:
+            if array.dtype != np.float32 or array.ndim != 4 or len(array) != len(self._index["kinds"]):
+                raise ValueError(f"{id}: a raw CAM is (kinds, channels, h, w) float32, not {array.shape}")
+        shard = self._shard_of[id]
+        pending = self._pending.setdefault(shard, {})
+        pending[id] = maps
+        if len(pending) == len(self.shards[shard]):
+            arrays = {_key(id, s): np.ascontiguousarray(m) for id, maps in pending.items() for s, m in enumerate(maps)}
+            save_file(arrays, _shard_path(self.folder, shard))
+            del self._pending[shard]
+
+    def finish(self) -> None:
+        """Write the index, which makes the folder a store."""
+        (self.folder / "index.json").write_text(json.dumps(self._index) + "\n", encoding="utf-8")
+
+
+class CamStore:
+    """Random access by image id; may be pickled and used in any number of processes.
+
+    Raises:
+        UserError: the folder is not a store.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
+        self.kinds: tuple[str, ...] = tuple(index["kinds"])
+        self.scales: tuple[float, ...] = tuple(index["scales"])
+        self.ids: tuple[str, ...] = tuple(index["ids"])
+        self._shard_of = _shard_numbers(self.ids)
+        self._files: dict[int, safe_open] = {}
+
+    def read(self, id: str) -> list[np.ndarray]:
+        """One (kinds, 1 + present classes, h, w) float32 array for each of `scales`.
+
+        Raises:
+            UserError: the store has no such image, or its shard is missing or damaged.
+        """
+        if id not in self._shard_of:
+            raise UserError(f"{self.folder}: no CAM of image {id}; add its split to cam.splits and run infer_cam")
+        shard = self._shard_of[id]
+        try:
+            if shard not in self._files:
+                self._files[shard] = safe_open(_shard_path(self.folder, shard), framework="numpy")
+            return [self._files[shard].get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
+        except (OSError, SafetensorError) as error:
+            path = _shard_path(self.folder, shard)
+            raise UserError(f"{path}: cannot read image {id} ({error}); run infer_cam again") from None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_files": {}}
+
+
+def empty_maps(store: CamStore) -> dict[str, dict[str, float]]:
+    """Share of the CAMs that are zero at every scale: kind -> {"background": .., "classes": ..}.
+
+    A CAM of the prototype kind is empty where no pixel was a seed of its class. Classes are NaN if no image has one.
+    """
+    empty = {kind: {"background": [], "classes": []} for kind in store.kinds}
+    for id in store.ids:
+        peaks = np.max([array.max(axis=(2, 3)) for array in store.read(id)], axis=0)  # (kinds, 1 + present)
+        for kind, (background, *classes) in zip(store.kinds, peaks, strict=True):
+            empty[kind]["background"].append(background == 0)
+            empty[kind]["classes"] += [peak == 0 for peak in classes]
+    return {
+        kind: {part: float(np.mean(found)) if found else math.nan for part, found in parts.items()}
+        for kind, parts in empty.items()
+    }
+
+
+def _shard_numbers(ids: Sequence[str]) -> dict[str, int]:
+    return {id: i // SHARD for i, id in enumerate(ids)}
+
+
+def _key(id: str, scale: int) -> str:
+    return f"{id}/{scale}"
+
+
+def _shard_path(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.safetensors"

@@ -1,0 +1,100 @@
+"""Label maps of a whole split in one file: a stored zip of palette PNGs, equal bytes for equal labels."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from sfc.errors import UserError
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
+
+
+def voc_palette() -> np.ndarray:
+    """The PASCAL VOC colour map, (256, 3) uint8: bits 0, 1, 2 of a label are the top bits of red, green, blue, ..."""
+    labels = np.arange(256)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for level in range(3):
+        for channel in range(3):
+            palette[:, channel] |= ((labels >> (3 * level + channel) & 1) << (7 - level)).astype(np.uint8)
+    return palette
+
+
+_PALETTE = voc_palette().tobytes()
+
+
+class LabelArchiveWriter:
+    """Writes label maps in the order given; use as a context manager."""
+
+    def __init__(self, path: str | Path):
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)  # PNG is compressed already
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._zip.close()
+
+    def write(self, id: str, label: np.ndarray) -> None:
+        """Add one image's label map, (H, W) uint8: 0 background, i + 1 class i, 255 ignore."""
+        if label.dtype != np.uint8 or label.ndim != 2:
+            raise ValueError(f"{id}: a label map is (H, W) uint8, not {label.shape} {label.dtype}")
+        image = Image.fromarray(label)
+        image.putpalette(_PALETTE)
+        png = io.BytesIO()
+        image.save(png, format="PNG")
+        self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), png.getvalue())
+
+
+class LabelArchive:
+    """Random access by image id; may be pickled and used in any number of processes.
+
+    Raises:
+        UserError: no such file, or not an archive of label maps.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._zip: zipfile.ZipFile | None = None
+        self._pid = 0
+        self._names = dict.fromkeys(name.removesuffix(".png") for name in self._open().namelist())
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids in the order of writing."""
+        return tuple(self._names)
+
+    def read(self, id: str) -> np.ndarray:
+        """The label map of one image, (H, W) uint8.
+
+        Raises:
+            UserError: the archive has no such image, or its entry is damaged.
+        """
+        if id not in self._names:
+            raise UserError(f"{self.path}: no label map of image {id}; make it again from the present manifest")
+        try:
+            with Image.open(io.BytesIO(self._open().read(f"{id}.png"))) as image:
+                return np.array(image)
+        except (OSError, zipfile.BadZipFile):
+            raise UserError(f"{self.path}: the label map of image {id} is damaged; make the file again") from None
+
+    def _open(self) -> zipfile.ZipFile:
+        # A forked process shares its parent's file position, so each process opens the file for itself.
+        if self._zip is None or self._pid != os.getpid():
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except FileNotFoundError:
+                raise UserError(f"{self.path}: no such file; run the stage that makes it (dvc repro)") from None
+            except zipfile.BadZipFile:
+                raise UserError(f"{self.path}: not a zip archive of label maps; make the file again") from None
+            self._pid = os.getpid()
+        return self._zip
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_zip": None}

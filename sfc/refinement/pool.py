@@ -1,0 +1,63 @@
+"""One function over many images on several processes, in order and with bounded memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+
+from sfc.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 2  # items in hand for each worker: enough that none waits for a slow neighbour
+_function: Callable[[Any], Any]
+
+
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+    """`map(function, items)` on worker processes of one thread each.
+
+    Items are taken only as results are asked for, so `items` may be an endless or expensive iterator.
+
+    Args:
+        function: picklable; sent to each worker once, so it may carry what all items share.
+        workers: processes; with 0 or 1 all runs in this one.
+
+    Raises:
+        UserError: a worker was killed; and whatever `function` raises.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    # Forking this process would copy locks that torch's threads may hold; the fork server has no threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(function,))
+    waiting = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(_call, item))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a worker process was killed, most likely for lack of memory; use fewer workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(function: Callable) -> None:
+    global _function
+    _function = function
+    torch.set_num_threads(1)
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

@@ -1,0 +1,136 @@
+"""DeepLabV2 (Chen et al., 2018) on the shared trunk: output stride 8 and an ASPP head, seen at several scales.
+
+Constants of the public PyTorch implementation (kazuto1011/deeplab-pytorch), but for the trunk: torchvision's ResNet
+strides in the 3x3 convolutions, so that its ImageNet weights fit, where Caffe's strides in the first 1x1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sfc.backbone import Backbone
+from sfc.errors import UserError
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: the sum of one biased 3x3 convolution to the classes per rate."""
+
+    def __init__(self, channels: int, num_classes: int, rates: Sequence[int]):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Conv2d(channels, num_classes, 3, padding=rate, dilation=rate) for rate in rates
+        )
+        for branch in self.branches:
+            nn.init.normal_(branch.weight, std=0.01)
+            nn.init.zeros_(branch.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to logits (B, K, h, w)."""
+        return sum(branch(features) for branch in self.branches)
+
+
+class DeepLabV2(nn.Module):
+    """Trunk of output stride 8 and ASPP.
+
+    Args:
+        arch: resnet18, resnet34, resnet50 or resnet101.
+        num_classes: K, background included.
+        atrous_rates: of the ASPP branches.
+        image_scale: images are resized by this before the network, in training and at inference; only kept here.
+        frozen_stages, batch_norm: as for Backbone, except that "frozen" batch norms keep their scale and shift too.
+    """
+
+    def __init__(
+        self,
+        *,
+        arch: str,
+        num_classes: int,
+        atrous_rates: Sequence[int],
+        image_scale: float,
+        frozen_stages: int = 0,
+        batch_norm: str = "frozen",
+    ):
+        super().__init__()
+        self.config = {
+            "arch": arch,
+            "num_classes": num_classes,
+            "atrous_rates": list(atrous_rates),
+            "image_scale": image_scale,
+        }
+        self.num_classes = num_classes
+        self.image_scale = image_scale
+        self.backbone = Backbone(
+            arch=arch,
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+            frozen_stages=frozen_stages,
+            batch_norm=batch_norm,
+        )
+        self.aspp = ASPP(self.backbone.channels[-1], num_classes, atrous_rates)
+        if batch_norm == "frozen":
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to logits (B, K, ceil(H / 8), ceil(W / 8)), float32 under autocast too."""
+        return self.aspp(self.backbone(images)[-1]).float()
+
+    def parameter_groups(self, *, lr: float, head_lr_scale: float, weight_decay: float) -> list[dict]:
+        """For the optimiser: the trunk at `lr`, ASPP weights at `head_lr_scale` times it, its biases at twice that."""
+        head = list(self.aspp.branches)
+        return [
+            {"params": list(self.backbone.parameters()), "lr": lr, "weight_decay": weight_decay},
+            {"params": [b.weight for b in head], "lr": lr * head_lr_scale, "weight_decay": weight_decay},
+            {"params": [b.bias for b in head], "lr": lr * head_lr_scale * 2, "weight_decay": 0.0},
+        ]
+
+
+def pyramid_logits(network: nn.Module, images: Tensor, scales: Sequence[float]) -> list[Tensor]:
+    """Logits of `images` (B, 3, H, W) resized by each scale (bilinear, rounded down, at least one pixel)."""
+    return [network(_resize(images, [max(1, int(side * scale)) for side in images.shape[2:]])) for scale in scales]
+
+
+def pixel_max(pyramid: Sequence[Tensor]) -> Tensor:
+    """Largest logit over the scales for each class and pixel, at the size of the largest map: (B, K, h, w)."""
+    size = max((logits.shape[2:] for logits in pyramid), key=lambda shape: shape[0] * shape[1])
+    return torch.stack([_resize(logits, size) for logits in pyramid]).amax(0)
+
+
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if list(maps.shape[2:]) == list(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def save_segmenter(network: DeepLabV2, path: Path | str) -> None:
+    """Weights as safetensors, with what rebuilds the network as sorted JSON under the metadata key "config"."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(state, path, metadata={"config": json.dumps(network.config, sort_keys=True)})
+
+
+def load_segmenter(path: Path | str, device: torch.device | str) -> DeepLabV2:
+    """The network of a file by `save_segmenter`, in evaluation mode and channels-last on `device`.
+
+    Raises:
+        UserError: no such file, or not one of these.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})["config"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        network = DeepLabV2(**config)
+        network.load_state_dict(state)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage train_seg first") from None
+    except (SafetensorError, KeyError, TypeError, RuntimeError):
+        raise UserError(f"{path}: not a segmentation model of this project; run the stage train_seg again") from None
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -1,0 +1,136 @@
+"""Segmentation of whole images: batches of equal size, the pixelwise maximum over scales, an optional dense CRF."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfc.data.crops import scaled_size
+from sfc.data.images import normalise, read_image, resize_image
+from sfc.data.manifest import Record
+from sfc.errors import UserError
+from sfc.refinement.dense_crf import crf_probabilities
+from sfc.refinement.pool import ordered_map
+from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+
+
+def equal_size_batches(records: Iterable[Record], batch_size: int) -> list[list[Record]]:
+    """Lists of at most `batch_size` records whose images have one size; sizes in order of first appearance."""
+    sizes: dict[tuple[int, int], list[Record]] = {}
+    for record in records:
+        sizes.setdefault((record.height, record.width), []).append(record)
+    return [same[i : i + batch_size] for same in sizes.values() for i in range(0, len(same), batch_size)]
+
+
+def predict_labels(
+    network: DeepLabV2,
+    batches: Sequence[list[Record]],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    precision: str,
+    device: torch.device,
+    crf: dict[str, float] | None,
+    workers: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Label maps of all images, in the order of `batches`; memory does not grow with their number.
+
+    Args:
+        network: in evaluation mode on `device`.
+        batches: of images of equal size, see `equal_size_batches`.
+        scales, flip: see `image_logits`.
+        precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
+        crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
+        workers: threads that read images, and processes that run CRFs.
+
+    Yields:
+        Image id and label map (H, W) uint8 at the size of the image file.
+
+    Raises:
+        UserError: an image is missing, broken, or not of its record's size.
+    """
+    rows = _logit_rows(network, batches, scales=scales, flip=flip, precision=precision, device=device, workers=workers)
+    if crf is None:
+        for record, logits in rows:
+            yield record.id, _full_size(logits, record).argmax(0).to(torch.uint8).cpu().numpy()
+    else:
+        small = ((record, logits.cpu().numpy()) for record, logits in rows)
+        yield from ordered_map(partial(_crf_labels, **crf), small, workers=workers)
+
+
+def _logit_rows(
+    network: DeepLabV2,
+    batches: Sequence[list[Record]],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    precision: str,
+    device: torch.device,
+    workers: int,
+) -> Iterator[tuple[Record, Tensor]]:
+    """Each image with its (K, h, w) logits on the device, while threads read the next batches."""
+    for records, images in zip(batches, _read_ahead(batches, network.image_scale, max(1, workers)), strict=True):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            logits = image_logits(network, images.to(device), scales=scales, flip=flip)
+        yield from zip(records, logits, strict=True)
+
+
+def _read_ahead(batches: Sequence[list[Record]], image_scale: float, threads: int) -> Iterator[Tensor]:
+    with ThreadPoolExecutor(threads) as readers:
+        waiting: deque = deque()
+        for batch in batches:
+            waiting.append(readers.submit(read_batch, batch, image_scale=image_scale))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def read_batch(records: Sequence[Record], *, image_scale: float) -> Tensor:
+    """Images of one size, resized as in training: (B, 3, h, w) uint8 RGB."""
+    images = [resize_image(_read(r), *scaled_size((r.height, r.width), image_scale)) for r in records]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def image_logits(network: DeepLabV2, images: Tensor, *, scales: Sequence[float], flip: bool) -> Tensor:
+    """Largest logit over the scales for each class and pixel; with `flip` averaged with the mirrored images'.
+
+    Args:
+        images: (B, 3, H, W) uint8 RGB; resized by each of `scales` for the network.
+
+    Returns:
+        (B, K, h, w) float32 at 1/8 of the largest scale.
+    """
+    images = normalise(images, None).contiguous(memory_format=torch.channels_last)
+    if not flip:
+        return pixel_max(pyramid_logits(network, images, scales))
+    plain, mirrored = pixel_max(pyramid_logits(network, torch.cat([images, images.flip(3)]), scales)).chunk(2)
+    return (plain + mirrored.flip(3)) / 2
+
+
+def _crf_labels(item: tuple[Record, np.ndarray], **crf: float) -> tuple[str, np.ndarray]:
+    # The small logits travel to the worker process; only there do they grow to the image's size.
+    record, logits = item
+    probabilities = _full_size(torch.from_numpy(logits), record).softmax(0).numpy()
+    return record.id, crf_probabilities(_read(record), probabilities, **crf).argmax(0).astype(np.uint8)
+
+
+def _full_size(logits: Tensor, record: Record) -> Tensor:
+    size = (record.height, record.width)
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _read(record: Record) -> np.ndarray:
+    image = read_image(record.image)
+    if image.shape[:2] != (record.height, record.width):
+        found, wanted = "x".join(map(str, image.shape[:2])), f"{record.height}x{record.width}"
+        raise UserError(f"{record.image}: {found} pixels, the manifest says {wanted}; run the stage prepare again")
+    return image

@@ -1,0 +1,64 @@
+"""The loss of DeepLabV2 on label maps: one term per scale and one for the pixelwise maximum over the scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfc.data.crops import IGNORE
+from sfc.data.images import normalise
+from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+from sfc.training.distributed import global_mean
+
+
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Label maps (B, H, W) uint8 to (B, *size) by the nearest pixel centre, as PIL and the public code do."""
+    return F.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
+
+
+def pixel_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """Cross-entropy of the labelled pixels of the global batch.
+
+    Args:
+        logits: (B, K, h, w) float32.
+        labels: (B, h, w) uint8; 0 is background, 255 counts nowhere.
+        kind: "ce" is the mean over the pixels. "balanced_ce" is the average of two means, one over the background
+            and one over the foreground pixels, each over its own count, 0 where there is none: the balanced seed
+            loss of DSRG (Huang et al., 2018) in the halved form of AFA (Ru et al., 2022).
+
+    Returns:
+        Scalar >= 0 whose average over the processes is the value on the global batch.
+    """
+    loss = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
+    labelled = labels != IGNORE
+    parts = [labelled] if kind == "ce" else [labels == 0, labelled & (labels != 0)]
+    masks = torch.stack(parts).flatten(1)
+    return global_mean((loss.flatten() * masks).sum(1), masks.sum(1)).mean()
+
+
+class SegmentationObjective(nn.Module):
+    """What train_seg minimises: the sum of `pixel_loss` over the scales and over their maximum (MSC).
+
+    Args:
+        network: trained in place.
+        train_scales: of the crop, beside the full crop; none leaves a single loss.
+        loss: kind for `pixel_loss`.
+    """
+
+    def __init__(self, network: DeepLabV2, *, train_scales: Sequence[float], loss: str):
+        super().__init__()
+        self.network = network
+        self._scales = (1.0, *train_scales)
+        self._loss = loss
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{"loss"} of a batch {"image": (B, 3, H, W) uint8, "box": (B, 4), "mask": (B, H, W) uint8}."""
+        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        pyramid = pyramid_logits(self.network, images, self._scales)
+        if len(pyramid) > 1:
+            pyramid.append(pixel_max(pyramid))
+        losses = [pixel_loss(x, resize_labels(batch["mask"], x.shape[2:]), self._loss) for x in pyramid]
+        return {"loss": torch.stack(losses).sum()}

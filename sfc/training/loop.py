@@ -1,0 +1,133 @@
+"""The training loop of all three networks: batches in, losses down, a curve out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sfc.errors import UserError
+from sfc.training import distributed
+from sfc.training.checkpoint import Checkpoint
+
+
+def train(
+    objective: nn.Module,
+    *,
+    batches: Callable[[int], Iterator[dict[str, Tensor]]],
+    steps: int,
+    optimiser: torch.optim.Optimizer,
+    lr_factor: Callable[[int], float],
+    clip_norm: float | None,
+    precision: str,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    progress: Callable[..., Iterable],
+    log_every: int = 10,
+) -> list[dict[str, float]]:
+    """Train `objective` in place for `steps` steps, or for what is left of them after the checkpoint.
+
+    Args:
+        objective: called with one batch on `device`, returns named scalar losses; "loss" is minimised. The average
+            over processes of each must be its value on the global batch (see `distributed.global_mean`).
+        batches: `batches(first_step)` yields this process's batches from that step on.
+        lr_factor: each group's lr at step s is its initial lr times `lr_factor(s)`.
+        clip_norm: largest global gradient norm; None for no clipping.
+        precision: "bf16" runs the objective under bfloat16 autocast, "fp32" does not.
+        progress: wraps an iterable of known `total`, e.g. with a progress bar.
+        log_every: steps in one row of the curve.
+
+    Returns:
+        Rows {"step", one mean a named loss}; a row holds the means of the `log_every` steps before `step`.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    run = _Run(objective, optimiser, log_every)
+    first = run.resume(checkpoint)
+    model = _parallel(objective, device)
+    objective.train()
+    initial_lr = [group.setdefault("initial_lr", group["lr"]) for group in optimiser.param_groups]
+    feed = batches(first) if first < steps else iter(())
+    for step in progress(range(first, steps), total=steps - first, label="training"):
+        batch = {name: value.to(device, non_blocking=True) for name, value in next(feed).items()}
+        factor = lr_factor(step)
+        for group, lr in zip(optimiser.param_groups, initial_lr, strict=True):
+            group["lr"] = lr * factor
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            losses = model(batch)
+        optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(objective.parameters(), clip_norm)
+        optimiser.step()
+        run.log(step + 1, losses, last=step + 1 == steps)
+        if checkpoint is not None and step + 1 < steps and distributed.is_main() and checkpoint.due():
+            checkpoint.save(run.state(step + 1))
+    return run.rows
+
+
+class _Run:
+    """What a run must carry over a restart: model, optimiser, step, curve and the sums of the open row."""
+
+    def __init__(self, objective: nn.Module, optimiser: torch.optim.Optimizer, log_every: int):
+        self._objective, self._optimiser, self._log_every = objective, optimiser, log_every
+        self.rows: list[dict[str, float]] = []
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def log(self, step: int, losses: dict[str, Tensor], *, last: bool) -> None:
+        """Add up on the device; the host looks, and waits, only once a row."""
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        self._sums = values if self._sums is None else self._sums + values
+        self._count += 1
+        if step % self._log_every and not last:
+            return
+        means = (distributed.average(self._sums) / self._count).tolist()
+        self.rows.append({"step": step, **dict(zip(losses, means, strict=True))})
+        self._sums, self._count = None, 0
+        if not all(math.isfinite(value) for value in means):
+            raise UserError(
+                f"a loss is not finite at step {step}: {self.rows[-1]}; lower lr, or set precision to fp32 to find out"
+            )
+
+    def state(self, step: int) -> dict:
+        return {
+            "step": step,
+            "objective": self._objective.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "rows": self.rows,
+            "sums": self._sums,
+            "count": self._count,
+        }
+
+    def resume(self, checkpoint: Checkpoint | None) -> int:
+        """Load the checkpoint's state and return the step to go on from; 0 where there is none."""
+        state = checkpoint.load() if checkpoint is not None else None
+        if state is None:
+            return 0
+        self._objective.load_state_dict(state["objective"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.rows, self._count = state["rows"], state["count"]
+        device = next(self._objective.parameters()).device
+        self._sums = None if state["sums"] is None else state["sums"].to(device)
+        return state["step"]
+
+
+def _parallel(objective: nn.Module, device: torch.device) -> nn.Module:
+    if distributed.world_size() == 1:
+        return objective
+    objective.train()
+    if any(isinstance(m, nn.BatchNorm2d) and m.training for m in objective.modules()):
+        if device.type != "cuda":
+            raise UserError(
+                "backbone.batch_norm: train needs the statistics of the whole batch, which several CPU processes "
+                "cannot share; start one process, or set it to frozen"
+            )
+        objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+    return DistributedDataParallel(
+        objective, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )

@@ -1,0 +1,74 @@
+"""Stage crf: labels from the CAMs by a dense CRF, and the confident ones the affinity network learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfc.config import Crf, Fusion
+from sfc.data.manifest import Record, read_manifest
+from sfc.localization.fusion import fuse, label_keys, normalise_scales
+from sfc.localization.multiscale import read_record
+from sfc.localization.store import CamStore
+from sfc.refinement.dense_crf import IGNORE, refine_cams
+from sfc.refinement.label_archive import LabelArchiveWriter
+from sfc.refinement.pool import ordered_map
+from stages._stage import output, progress, say, stage, workers, write_json
+
+
+@dataclass(frozen=True)
+class _Refine:
+    """What a worker process does with one image."""
+
+    cams: CamStore
+    fusion: Fusion
+    crf: Crf
+
+    def __call__(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        normalised = normalise_scales(self.cams.read(record.id), (record.height, record.width))
+        fused = fuse(normalised, **self.fusion.model_dump()).numpy()
+        return refine_cams(read_record(record), fused, label_keys(record.labels), **self.crf.model_dump())
+
+
+@stage(
+    "Refine the CAMs of the train split by a dense CRF; mark what is confident.",
+    reads="out/manifest.csv, out/classes.json, out/cams/, the train images",
+    writes="out/crf.zip, out/confident.zip, metrics/confident.json",
+    params=("fusion.crf", "crf"),
+)
+def main(fusion_crf: Fusion, crf: Crf) -> str:
+    records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    refine = _Refine(CamStore("out/cams"), fusion_crf, crf)
+    say(f"crf: {len(records):,} images, {crf.iterations} iterations each,")
+
+    counts = np.zeros(IGNORE + 1, dtype=np.int64)
+    with (
+        output("out/crf.zip") as crf_path,
+        output("out/confident.zip") as confident_path,
+        LabelArchiveWriter(crf_path) as crf_labels,
+        LabelArchiveWriter(confident_path) as confident_labels,
+    ):
+        results = ordered_map(refine, records, workers=workers())
+        for record, maps in zip(records, progress(results, total=len(records), label="CRF"), strict=True):
+            refined, confident = maps
+            crf_labels.write(record.id, refined)
+            confident_labels.write(record.id, confident)
+            counts += np.bincount(confident.ravel(), minlength=len(counts))
+    fractions = counts / counts.sum()
+    write_json(
+        "metrics/confident.json",
+        {
+            "split": "train",
+            "images": len(records),
+            "images_without_class": sum(not record.labels for record in records),
+            "foreground": float(fractions[1:IGNORE].sum()),
+            "background": float(fractions[0]),
+            "ignored": float(fractions[IGNORE]),
+        },
+    )
+    return f"crf: {len(records):,} label maps to out/crf.zip and as many confident ones to out/confident.zip"
+
+
+if __name__ == "__main__":
+    main()

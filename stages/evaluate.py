@@ -1,0 +1,99 @@
+"""Measure one product against the pixel masks: the only stage that reads them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import click
+import torch
+
+from sfc.data.manifest import read_manifest
+from sfc.evaluation.cam_rule import CamRule
+from sfc.evaluation.class_sets import resolve_sets
+from sfc.evaluation.confusion import scores
+from sfc.evaluation.coverage import covered_splits
+from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
+from sfc.evaluation.tables import write_confusion, write_per_class
+from sfc.evaluation.tallies import CamTally, LabelTally
+from sfc.evaluation.thresholds import sweep_thresholds
+from sfc.localization.store import CamStore
+from sfc.refinement.label_archive import LabelArchive
+from stages._stage import output, progress, stage, workers, write_json
+
+PATHS = {
+    "cam": "out/cams",
+    "crf": "out/crf.zip",
+    "pseudo_labels": "out/pseudo_labels.zip",
+    "seg": "out/predictions.zip",
+}
+HEADINGS = {
+    "cam": "cam: class activation maps and the labels they give",
+    "crf": "crf: CAM labels refined by the dense CRF",
+    "pseudo_labels": "pseudo_labels: what the segmentation model is trained on",
+    "seg": "seg: predictions of the segmentation model",
+}
+
+
+@click.argument("product", type=click.Choice(list(PATHS)))
+@stage(
+    "Measure a product against the masks of the images it covers (fusion.eval is for cam alone).",
+    reads=f"out/manifest.csv, out/classes.json, the masks; {', '.join(PATHS.values())}",
+    writes="metrics/PRODUCT.json, plots/PRODUCT_per_class.csv, plots/PRODUCT_confusion.json, out/gallery/PRODUCT/",
+    params=("evaluate", "fusion.eval"),
+)
+def main(product, evaluate, fusion_eval):
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    sets = resolve_sets(evaluate.class_sets, manifest.classes)
+    ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion_eval)
+    metrics, measured = {}, []
+    for split, records in covered_splits(manifest, ids, PATHS[product]).items():
+        with_mask = [record for record in records if record.mask]
+        metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask)}
+        tally = new_tally()
+        if with_mask:
+            _add_all(tally, with_mask, f"{product} on {split}")
+            metrics[split] |= {"protocol": tally.protocol, **tally.metrics(sets)}
+        else:
+            metrics[split] |= {"note": "no image of this split has a mask: nothing to measure"}
+        measured.append((split, with_mask or records, tally))
+    # Plots and gallery show one split, so that products can be laid side by side: the first that has masks.
+    split, records, tally = next((m for m in measured if metrics[m[0]]["images"]), measured[0])
+    with output(f"plots/{product}_per_class.csv") as path:
+        write_per_class(path, product, split, tally.main, manifest.classes)
+    with output(f"plots/{product}_confusion.json") as path:
+        write_confusion(path, tally.main, manifest.classes)
+    with output(f"out/gallery/{product}") as folder:
+        folder.mkdir()
+        blocks = [block(record) for record in choose(records, evaluate.gallery)]
+        sheets = write_sheets(folder, product, f"{HEADINGS[product]}, {split} images", blocks)
+    write_json(f"metrics/{product}.json", metrics)
+    figures = ", ".join(_figure(split, tally) for split, _, tally in measured)
+    return f"evaluate {product}: {figures}; metrics/{product}.json, {sheets} sheets in out/gallery/{product}"
+
+
+def _open(product, classes, sweep, fusion_eval):
+    """The product's image ids, a function that makes an empty tally, and one that draws a record's gallery block."""
+    if product == "cam":
+        store = CamStore(PATHS[product])
+        rule = CamRule(store, **fusion_eval.model_dump())
+        thresholds = sweep_thresholds(sweep.start, sweep.stop, sweep.step)
+        return store.ids, partial(CamTally, rule, len(classes) + 1, thresholds), partial(cam_block, rule, classes)
+    archive = LabelArchive(PATHS[product])
+    return archive.ids, partial(LabelTally, archive, len(classes) + 1), partial(label_block, archive, classes, product)
+
+
+def _add_all(tally, records, label):
+    torch.set_num_threads(1)  # each thread below takes an image of its own
+    with ThreadPoolExecutor(workers() or 1) as pool:
+        for _ in progress(pool.map(tally.add, records), total=len(records), label=label):
+            pass
+
+
+def _figure(split, tally):
+    miou = 100 * scores(tally.main.matrix).miou
+    return f"{split} mIoU {miou:.1f} %" if miou == miou else f"{split} has no masks"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Stage infer_cam: the raw CAMs of whole images, at every scale, before any fusion."""
+
+from __future__ import annotations
+
+import torch
+
+from sfc.calibration.network import load_cam_network
+from sfc.data.manifest import read_manifest
+from sfc.localization.multiscale import infer_cams
+from sfc.localization.store import CamStore, CamWriter, empty_maps
+from sfc.training import distributed
+from stages._spread import shared_folder
+from stages._stage import device, progress, say, stage, workers, write_json
+
+
+@stage(
+    "Infer the classifier-weight and prototype CAMs at all scales.",
+    reads="out/manifest.csv, out/classes.json, out/sfc.safetensors",
+    writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
+    params=("cam",),
+)
+def main(cam) -> str:
+    target = device()
+    distributed.start(target)
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    images = {split: manifest.split(split) for split in cam.splits}
+    records = {record.id: record for split in images.values() for record in split}
+    network = load_cam_network("out/sfc.safetensors", target).to(memory_format=torch.channels_last)
+    say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
+
+    with shared_folder("out/cams") as folder:
+        writer = CamWriter(folder, kinds=network.kinds, scales=cam.scales, ids=list(records))
+        mine = range(distributed.rank(), len(writer.shards), distributed.world_size())
+        cams = infer_cams(
+            network,
+            [[records[id] for id in writer.shards[shard]] for shard in mine],
+            num_classes=len(manifest.classes),
+            scales=cam.scales,
+            flip=cam.flip,
+            mask_absent=cam.mask_absent,
+            batch_size=cam.batch_size,
+            precision=cam.precision,
+            device=target,
+            workers=workers(),
+        )
+        total = sum(len(writer.shards[shard]) for shard in mine)
+        for id, maps in progress(cams, total=total, label="CAMs"):
+            writer.write(id, maps)
+        if distributed.is_main():
+            writer.finish()
+    if distributed.is_main():
+        counts = {split: len(found) for split, found in images.items()}
+        write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
+    distributed.stop()
+    return f"infer_cam: CAMs of {len(records):,} images to out/cams"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Stage label_stats: how often each class occurs, and the weight that follows from it."""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+
+from sfc.calibration.label_stats import (
+    LabelStats,
+    classes_per_draw,
+    classes_per_image,
+    label_stats,
+    label_stats_csv,
+)
+from sfc.config import Dc, Ibr
+from sfc.data.batches import steps_per_epoch
+from sfc.data.labels import class_indices, read_label_table
+from sfc.data.manifest import read_manifest
+from sfc.errors import UserError
+from stages._stage import output, stage, write_json
+
+# C_IBR describes the data and the bank, not one training run, so neither is a param
+SIMULATION = {"epochs": 10, "seed": 0}
+
+
+@stage(
+    "Count the classes of the training images and compute the distribution coefficient (Eq. 6).\n\n"
+    "With --labels: print the same table for a label table alone, without images, and write nothing.",
+    reads="out/manifest.csv, out/classes.json; with --labels only that file",
+    writes="out/label_stats.csv, metrics/label_stats.json",
+    params=("ibr", "dc", "sfc.batch_size"),
+)
+@click.option("--labels", metavar="FILE.csv", help="A label table (image_id,split,classes).")
+@click.option("--split", metavar="NAME", help="The split of --labels to count; without it the table's first.")
+def main(labels: str | None, split: str | None, ibr: Ibr, dc: Dc, sfc_batch_size: int) -> str:
+    if labels is not None:
+        classes, matrix = _from_table(labels, split)
+        stats, _ = _stats(matrix, ibr, dc, sfc_batch_size)
+        click.echo(label_stats_csv(stats, classes), nl=False)
+        return f"label_stats: {len(matrix):,} images of {len(classes)} classes"
+    if split is not None:
+        raise UserError("--split names a split of a label table; give the table with --labels")
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    matrix = manifest.label_matrix(manifest.split("train"))
+    stats, facts = _stats(matrix, ibr, dc, sfc_batch_size)
+    with output("out/label_stats.csv") as path:
+        path.write_text(label_stats_csv(stats, manifest.classes), encoding="utf-8")
+    write_json("metrics/label_stats.json", {"split": "train", "images": len(matrix), **facts})
+    return f"label_stats: {len(matrix):,} images of {len(manifest.classes)} classes to out/label_stats.csv"
+
+
+def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
+    """Class names, sorted, and the label matrix of the images of one split that show any class."""
+    table = read_label_table(path)
+    splits = list(dict.fromkeys(row.split for row in table.values()))
+    if split is None and splits:
+        split = splits[0]
+    if split not in splits:
+        raise UserError(f"{path}: no image of split {split}; it has {', '.join(splits) or 'none'}")
+    rows = [row.classes for row in table.values() if row.split == split and row.classes]
+    classes = sorted({name for row in table.values() for name in row.classes})
+    matrix = np.zeros((len(rows), len(classes)), np.float32)
+    for index, names in enumerate(rows):
+        matrix[index, list(class_indices(names, classes))] = 1
+    return classes, matrix
+
+
+def _stats(matrix: np.ndarray, ibr: Ibr, dc: Dc, batch_size: int) -> tuple[LabelStats, dict]:
+    """The stats, and the facts of them that go to the metrics."""
+    n_iter = steps_per_epoch(len(matrix), batch_size) if dc.n_iter == "auto" else dc.n_iter
+    c_ibr = dc.c_ibr
+    if c_ibr == "auto":
+        c_ibr = classes_per_image(matrix)
+    elif c_ibr == "simulate":
+        c_ibr = classes_per_draw(
+            matrix,
+            batch_size=batch_size,
+            draws=ibr.n,
+            replacement=ibr.replacement,
+            exclude_batch=ibr.exclude_batch,
+            allow_empty=ibr.allow_empty,
+            **SIMULATION,
+        )
+    stats = label_stats(matrix, draws=ibr.n, c_ibr=c_ibr, n_iter=n_iter, norm=dc.norm)
+    facts = {
+        "c_ibr": c_ibr,
+        "n_iter": n_iter,
+        "n_extra": float(stats.n_extra.max()),
+        "images_per_class": {"largest": int(stats.n.max()), "smallest": int(stats.n.min())},
+        "dc": {"largest": float(stats.dc.max()), "smallest": float(stats.dc.min())},
+        "classes_without_image": int((stats.n == 0).sum()),
+    }
+    return stats, facts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Stage train_seg: DeepLabV2, trained on the pseudo-labels as if they were the truth."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from sfc.backbone import load_backbone_weights
+from sfc.config import Seg
+from sfc.data.batches import batches
+from sfc.data.crops import IGNORE, LabelledCrops
+from sfc.data.manifest import Record, read_manifest
+from sfc.errors import UserError
+from sfc.refinement.label_archive import LabelArchive
+from sfc.segmentation.deeplab import DeepLabV2, save_segmenter
+from sfc.segmentation.objective import SegmentationObjective
+from sfc.training import distributed
+from sfc.training.loop import train
+from sfc.training.optim import poly, sgd
+from stages._stage import device, output, progress, say, stage, weights_path, workers, write_json
+from stages._training import run_checkpoint, seeded, write_curve
+
+INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
+
+
+@stage(
+    "Train the segmentation model on the pseudo-labels.",
+    reads=", ".join(INPUTS) + "; out/sfc.safetensors when seg.backbone.weights is sfc",
+    writes="out/seg.safetensors (last step), plots/train_seg.csv, metrics/train_seg.json",
+    params=("seg",),
+)
+def main(seg: Seg) -> str:
+    target = device()
+    distributed.start(target)
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    records = manifest.split("train")
+    num_classes = 1 + len(manifest.classes)
+    weights = weights_path(seg.backbone.weights)
+    say(f"train_seg: {seg.steps} steps of {seg.batch_size} images on {target}, {len(records)} training images")
+
+    network = seeded(seg.random_seed, lambda: _network(seg, num_classes))
+    load_backbone_weights(network.backbone, weights)
+    objective = SegmentationObjective(network, train_scales=seg.train_scales, loss=seg.loss)
+    objective = objective.to(target, memory_format=torch.channels_last)
+    crops = LabelledCrops(
+        records,
+        partial(read_label, archive=LabelArchive("out/pseudo_labels.zip"), num_classes=num_classes),
+        crop=seg.crop,
+        rescale=seg.scales,
+        uniform=False,
+        image_scale=seg.image_scale,
+        seed=seg.random_seed,
+    )
+    groups = network.parameter_groups(lr=seg.lr, head_lr_scale=seg.head_lr_scale, weight_decay=seg.weight_decay)
+    checkpoint = run_checkpoint("train_seg", sections=[seg], inputs=[*INPUTS, weights])
+    rows = train(
+        objective,
+        batches=lambda first: batches(
+            crops,
+            seed=seg.random_seed,
+            batch_size=seg.batch_size,
+            first_step=first,
+            steps=seg.steps,
+            workers=workers(),
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+        ),
+        steps=seg.steps,
+        optimiser=sgd(groups, momentum=seg.momentum),
+        lr_factor=poly(seg.steps, seg.power),
+        clip_norm=None,
+        precision=seg.precision,
+        device=target,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    if distributed.is_main():
+        with output("out/seg.safetensors") as path:
+            save_segmenter(network, path)
+        write_curve("plots/train_seg.csv", rows)
+        last = {name: value for name, value in rows[-1].items() if name != "step"}
+        write_json(
+            "metrics/train_seg.json",
+            {"steps": seg.steps, "images": len(records), "classes": num_classes, "last": last},
+        )
+        checkpoint.delete()
+    distributed.stop()
+    return f"train_seg: {seg.steps} steps, loss {rows[-1]['loss']:.3f}, to out/seg.safetensors"
+
+
+def _network(seg: Seg, num_classes: int) -> DeepLabV2:
+    return DeepLabV2(
+        arch=seg.backbone.arch,
+        num_classes=num_classes,
+        atrous_rates=seg.atrous_rates,
+        image_scale=seg.image_scale,
+        frozen_stages=seg.backbone.frozen_stages,
+        batch_norm=seg.backbone.batch_norm,
+    )
+
+
+def read_label(record: Record, *, archive: LabelArchive, num_classes: int) -> np.ndarray:
+    """The pseudo-label of one image, (H, W) uint8; raises UserError if it does not fit the image or the classes."""
+    label = archive.read(record.id)
+    if label.shape != (record.height, record.width):
+        raise UserError(f"{archive.path}: {record.id} is {label.shape}, not of its image's size; make the labels again")
+    if label[label != IGNORE].max(initial=0) >= num_classes:
+        raise UserError(f"{archive.path}: {record.id} has labels from {num_classes} on; make the labels again")
+    return label
+
+
+if __name__ == "__main__":
+    main()

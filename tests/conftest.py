@@ -1,0 +1,29 @@
+"""Options and fixtures of all tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden",
+        default=str(ROOT.parent / "shared" / "golden"),
+        help="folder with the inputs and outputs of the public implementations (*.npz)",
+    )
+
+
+@pytest.fixture
+def golden(request):
+    """Load golden arrays by file name: `golden("sipe")` is a mapping of name to array."""
+    folder = Path(request.config.getoption("--golden"))
+
+    def load(name: str):
+        if not folder.is_dir():
+            pytest.skip(f"no golden arrays in {folder}; name their folder with --golden")
+        return np.load(folder / f"{name}.npz", allow_pickle=False)
+
+    return load

@@ -1,0 +1,87 @@
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+
+from sfc.errors import UserError
+from sfc.localization import store
+from sfc.localization.store import CamStore, CamWriter
+
+KINDS, SCALES = ("classifier", "prototype"), (1.0, 0.5)
+
+
+def _maps(count=5):
+    rng = np.random.default_rng(0)
+    return {
+        f"im{i}": [rng.random((2, 2 + i % 3, 3 + i, 4), dtype=np.float32), rng.random((2, 2 + i % 3, 2, 2)).astype("f")]
+        for i in range(count)
+    }
+
+
+def _write(folder, maps, order=None):
+    folder.mkdir()
+    writer = CamWriter(folder, kinds=KINDS, scales=SCALES, ids=list(maps))
+    for id in order or maps:
+        writer.write(id, maps[id])
+    writer.finish()
+    return folder
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(store, "SHARD", 2)
+
+
+def test_every_map_comes_back(tmp_path, small_shards):
+    maps = _maps()
+    cams = CamStore(_write(tmp_path / "cams", maps))
+    assert (cams.kinds, cams.scales, cams.ids) == (KINDS, SCALES, tuple(maps))
+    assert len(list((tmp_path / "cams").glob("*.safetensors"))) == 3
+    for id in reversed(maps):
+        for read, written in zip(cams.read(id), maps[id], strict=True):
+            assert read.dtype == np.float32
+            np.testing.assert_array_equal(read, written)
+
+
+def test_bytes_do_not_depend_on_the_order_of_writing(tmp_path, small_shards):
+    maps = _maps()
+    a, b = _write(tmp_path / "a", maps), _write(tmp_path / "b", maps, order=["im4", "im3", "im0", "im2", "im1"])
+    files = sorted(p.name for p in a.iterdir())
+    assert files == sorted(p.name for p in b.iterdir())
+    assert all((a / name).read_bytes() == (b / name).read_bytes() for name in files)
+
+
+def test_a_strided_view_is_stored_as_it_looks(tmp_path):
+    maps = {"a": [np.arange(48, dtype=np.float32).reshape(4, 3, 2, 2).transpose(3, 1, 0, 2)] * 2}
+    np.testing.assert_array_equal(CamStore(_write(tmp_path / "cams", maps)).read("a")[1], maps["a"][1])
+
+
+def test_reads_in_other_processes(tmp_path, small_shards):
+    maps = _maps()
+    cams = CamStore(_write(tmp_path / "cams", maps))
+    cams.read("im0")
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for id, read in zip(maps, pool.map(cams.read, maps, chunksize=1), strict=True):
+            np.testing.assert_array_equal(read[0], maps[id][0])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(cams)).read("im3")[0], maps["im3"][0])
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    folder = _write(tmp_path / "cams", _maps())
+    with pytest.raises(UserError, match="no CAM of image nosuch"):
+        CamStore(folder).read("nosuch")
+    with pytest.raises(UserError, match="no CAMs here"):
+        CamStore(tmp_path / "none")
+    (folder / "00000.safetensors").unlink()
+    with pytest.raises(UserError, match=r"00000\.safetensors: cannot read image im0"):
+        CamStore(folder).read("im0")
+
+
+@pytest.mark.parametrize(
+    "maps", [[np.zeros((2, 2, 1, 1), "f")], [np.zeros((1, 2, 1, 1), "f")] * 2, [np.zeros((2, 2, 1, 1))] * 2]
+)
+def test_wrong_maps_are_refused(tmp_path, maps):
+    writer = CamWriter(tmp_path, kinds=KINDS, scales=SCALES, ids=["a"])
+    with pytest.raises(ValueError, match=r"^a: "):
+        writer.write("a", maps)

@@ -1,0 +1,54 @@
+"""Stands in for `python` in `python -m stages.NAME`: writes what dvc.yaml says the stage makes, and computes nothing.
+
+Every byte written depends on all of the stage's inputs and params, as in the real stage, so that DVC sees a change
+wherever there might be one.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def main(module: str, key: str = "") -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    spec = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][module.removeprefix("stages.")]
+    item = spec.get("foreach", {}).get(key, {})
+    spec = spec.get("do", spec)
+
+    def fill(text: str) -> str:
+        for name, value in {"key": key, "dataset.root": params["dataset"]["root"], **_dotted("item", item)}.items():
+            text = text.replace(f"${{{name}}}", value)
+        return text
+
+    digest = hashlib.sha256(module.encode())
+    for path in map(Path, map(fill, spec["deps"])):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+    for name in map(fill, spec["params"]):
+        value = params
+        for part in name.split("."):
+            value = value[part]
+        digest.update(json.dumps(value).encode())
+    for out in [*spec.get("outs", []), *spec.get("metrics", []), *spec.get("plots", [])]:
+        _write(Path(fill(out if isinstance(out, str) else next(iter(out)))), digest.hexdigest())
+
+
+def _dotted(prefix: str, values: dict) -> dict:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _write(path: Path, text: str) -> None:
+    if path.suffix == "":
+        path = path / "content"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json":
+        text = json.dumps({"value": int(text[:8], 16)})
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[2:])

@@ -1,0 +1,104 @@
+import io
+import multiprocessing
+import os
+import pickle
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfc.errors import UserError
+from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter, voc_palette
+
+
+def _labels(count=4):
+    rng = np.random.default_rng(0)
+    return {f"im{i}": rng.integers(0, 256, (5 + i, 7), dtype=np.uint8) for i in range(count)}
+
+
+def _write(path, labels):
+    with LabelArchiveWriter(path) as archive:
+        for id, label in labels.items():
+            archive.write(id, label)
+    return path
+
+
+def test_every_label_comes_back_in_the_order_of_writing(tmp_path):
+    labels = dict(reversed(_labels().items()))
+    archive = LabelArchive(_write(tmp_path / "a.zip", labels))
+    assert archive.ids == tuple(labels)
+    for id, label in labels.items():
+        read = archive.read(id)
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, label)
+        read[0, 0] = 1  # the caller owns it
+
+
+def test_bytes_do_not_depend_on_the_time(tmp_path, monkeypatch):
+    first = _write(tmp_path / "a.zip", _labels()).read_bytes()
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert _write(tmp_path / "b.zip", _labels()).read_bytes() == first
+
+
+def test_entries_are_stored_palette_images(tmp_path):
+    path = _write(tmp_path / "a.zip", _labels(1))
+    with zipfile.ZipFile(path) as archive:
+        (info,) = archive.infolist()
+        assert (info.filename, info.compress_type) == ("im0.png", zipfile.ZIP_STORED)
+        image = Image.open(io.BytesIO(archive.read(info)))
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.reshape(image.getpalette(), (-1, 3)), voc_palette())
+
+
+def test_palette_is_the_voc_colour_map():
+    palette = voc_palette()
+    for label in range(256):
+        rgb, rest = [0, 0, 0], label
+        for level in range(8):
+            for channel in range(3):
+                rgb[channel] |= (rest >> channel & 1) << (7 - level)
+            rest >>= 3
+        assert palette[label].tolist() == rgb
+    assert palette[1].tolist() == [128, 0, 0]  # aeroplane's colour
+
+
+def test_reads_in_a_forked_process_and_after_pickling(tmp_path):
+    labels = _labels(8)
+    archive = LabelArchive(_write(tmp_path / "a.zip", labels))
+    archive.read("im0")
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for id, label in zip(labels, pool.map(archive.read, labels, chunksize=1), strict=True):
+            np.testing.assert_array_equal(label, labels[id])
+    copy = pickle.loads(pickle.dumps(archive))
+    np.testing.assert_array_equal(copy.read("im1"), labels["im1"])
+
+
+def test_forked_child_has_a_file_of_its_own(tmp_path):
+    archive = LabelArchive(_write(tmp_path / "a.zip", _labels()))
+    opened = archive._open()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if archive._open() is not opened else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert archive._open() is opened
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    path = _write(tmp_path / "a.zip", _labels())
+    with pytest.raises(UserError, match=r"a\.zip: no label map of image nosuch"):
+        LabelArchive(path).read("nosuch")
+    with pytest.raises(UserError, match=r"none\.zip: no such file"):
+        LabelArchive(tmp_path / "none.zip")
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    with pytest.raises(UserError, match=r"bad\.zip: not a zip"):
+        LabelArchive(tmp_path / "bad.zip")
+    path.write_bytes(path.read_bytes().replace(b"IDAT", b"XXXX", 1))
+    with pytest.raises(UserError, match=r"image im0 is damaged"):
+        LabelArchive(path).read("im0")
+
+
+def test_a_wrong_array_is_refused(tmp_path):
+    with LabelArchiveWriter(tmp_path / "a.zip") as archive, pytest.raises(ValueError, match="uint8"):
+        archive.write("a", np.zeros((2, 2), dtype=np.int64))

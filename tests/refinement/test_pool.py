@@ -1,0 +1,61 @@
+import os
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from sfc.errors import UserError
+from sfc.refinement.pool import ordered_map
+
+
+def _slow_square(x):
+    time.sleep(0.05 if x % 3 == 0 else 0)
+    return x * x
+
+
+def _fail(x):
+    raise UserError(f"image {x}: broken")
+
+
+def _die(x):
+    os._exit(1)
+
+
+def _threads(offset, x):
+    return torch.get_num_threads() + offset
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_results_come_in_order(workers):
+    assert list(ordered_map(_slow_square, range(10), workers=workers)) == [x * x for x in range(10)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_items_are_taken_as_needed(workers):
+    taken = []
+
+    def items():
+        for x in range(10**9):
+            taken.append(x)
+            yield x
+
+    results = ordered_map(_slow_square, items(), workers=workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    results.close()
+    assert len(taken) <= 3 + 2 * workers
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_user_error_arrives_as_it_is(workers):
+    with pytest.raises(UserError, match=r"^image 0: broken$"):
+        list(ordered_map(_fail, range(3), workers=workers))
+
+
+def test_a_killed_worker_is_an_error_not_a_hang():
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(ordered_map(_die, range(3), workers=2))
+
+
+def test_workers_have_one_thread():
+    assert list(ordered_map(partial(_threads, 0), range(2), workers=2)) == [1, 1]

@@ -1,0 +1,108 @@
+"""The segmentation loss against loops in float64, its gradient, and that it trains."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfc.data.crops import IGNORE
+from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+from sfc.segmentation.objective import SegmentationObjective, pixel_loss, resize_labels
+from sfc.training.optim import sgd
+
+
+def random_case(values=(0, 1, 2, 3, IGNORE)):
+    rng = np.random.default_rng(3)
+    logits = torch.from_numpy(rng.normal(size=(2, 4, 3, 5)))
+    return logits, torch.from_numpy(rng.choice(values, size=(2, 3, 5)).astype(np.uint8))
+
+
+def loss_loop(logits, labels, kind):
+    found = {"bg": [], "fg": []}
+    for b, y, x in np.ndindex(*labels.shape):
+        label = int(labels[b, y, x])
+        if label != IGNORE:
+            scores = [float(s) for s in logits[b, :, y, x].detach()]
+            loss = math.log(sum(math.exp(s) for s in scores)) - scores[label]
+            found["fg" if label else "bg"].append(loss)
+    if kind == "ce":
+        every = found["bg"] + found["fg"]
+        return sum(every) / max(1, len(every))
+    return sum(sum(part) / max(1, len(part)) for part in found.values()) / 2
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2, 3, IGNORE), (0, IGNORE), (2, IGNORE), (IGNORE,)])
+@pytest.mark.parametrize("kind", ["ce", "balanced_ce"])
+def test_pixel_loss_equals_loops(kind, values):
+    logits, labels = random_case(values)
+    assert pixel_loss(logits, labels, kind).item() == pytest.approx(loss_loop(logits, labels, kind), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["ce", "balanced_ce"])
+def test_pixel_loss_gradient(kind):
+    logits, labels = random_case()
+    assert torch.autograd.gradcheck(lambda x: pixel_loss(x, labels, kind), logits.requires_grad_())
+    (gradient,) = torch.autograd.grad(pixel_loss(logits, labels, kind), logits)
+    assert not gradient.transpose(0, 1)[:, labels == IGNORE].any()
+
+
+@pytest.mark.parametrize("size", [(41, 41), (30, 30), (3, 2), (1, 1)])
+def test_labels_shrink_as_in_pil(size):
+    label = np.random.default_rng(0).choice([0, 1, 7, IGNORE], size=(321, 97)).astype(np.uint8)
+    expected = np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
+    found = resize_labels(torch.from_numpy(label)[None], size)
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found[0].numpy(), expected)
+
+
+def two_images():
+    """A square and a cross of two classes, the second image smaller than its canvas."""
+    images = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
+    masks = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    images[0, 0, 4:20, 4:20], masks[0, 4:20, 4:20] = 220, 1
+    images[1, 2, 10:26, :28], masks[1, 10:26, :28] = 220, 2
+    masks[1, :, 28:] = IGNORE
+    return {"image": images, "box": torch.tensor([[0, 0, 32, 32], [0, 0, 32, 28]]), "mask": masks}
+
+
+def make(**options):
+    torch.manual_seed(0)
+    network = DeepLabV2(arch="resnet18", num_classes=3, atrous_rates=(1, 2), image_scale=1.0, **options)
+    return network, SegmentationObjective(network, train_scales=(0.75, 0.5), loss="ce")
+
+
+def test_objective_sums_scales_and_maximum():
+    network, objective = make()
+    batch = two_images()
+    found = objective.eval()(batch)["loss"].item()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    images = (batch["image"] / 255 - mean) / std
+    images[1, :, :, 28:] = 0
+    maps = pyramid_logits(network, images, (1.0, 0.75, 0.5))
+    expected = [loss_loop(x, resize_labels(batch["mask"], x.shape[2:]), "ce") for x in [*maps, pixel_max(maps)]]
+    assert found == pytest.approx(sum(expected), rel=1e-5)
+
+
+def test_objective_without_further_scales_is_one_loss():
+    network, _ = make()
+    batch = two_images()
+    once = SegmentationObjective(network, train_scales=(), loss="ce").eval()(batch)["loss"].item()
+    assert once == pytest.approx(math.log(3), rel=0.2)  # near the loss of equal scores, counted once
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_few_steps_fit_two_images(precision):
+    network, objective = make(batch_norm="train")
+    objective.train()
+    optimiser = sgd(network.parameter_groups(lr=1e-4, head_lr_scale=10.0, weight_decay=5e-4), momentum=0.9)
+    losses = []
+    for _ in range(8):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            loss = objective(two_images())["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.4 * losses[0]
