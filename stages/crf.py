@@ -40,7 +40,7 @@ class _Refine:
 def main(fusion_crf: Fusion, crf: Crf) -> str:
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
     refine = _Refine(CamStore("out/cams"), fusion_crf, crf)
-    say(f"crf: {len(records):,} images, {crf.iterations} iterations each,")
+    say(f"crf: {len(records):,} images, {crf.iterations} iterations each")
 
     counts = np.zeros(IGNORE + 1, dtype=np.int64)
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sfc.backbone import fold_batch_norm
 from sfc.calibration.network import load_cam_network
 from sfc.data.manifest import read_manifest
 from sfc.localization.multiscale import infer_cams
@@ -25,7 +26,10 @@ def main(cam) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     images = {split: manifest.split(split) for split in cam.splits}
     records = {record.id: record for split in images.values() for record in split}
-    network = load_cam_network("out/sfc.safetensors", target).to(memory_format=torch.channels_last)
+    network = load_cam_network("out/sfc.safetensors", target)
+    fold_batch_norm(network.backbone)
+    dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
+    network = network.to(dtype=dtype, memory_format=torch.channels_last)
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
     with shared_folder("out/cams") as folder:

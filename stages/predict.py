@@ -34,7 +34,10 @@ def main(predict: Predict) -> str:
     records = manifest.split(predict.split)
     network = load_segmenter(MODEL, target)
     if network.num_classes != 1 + len(manifest.classes):
-        raise UserError(f"{MODEL} is for other classes than out/classes.json; run the stage train_seg again")
+        raise UserError(
+            f"{MODEL} tells apart {network.num_classes - 1} classes, out/classes.json has {len(manifest.classes)}; "
+            "run the stage train_seg again"
+        )
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")
 
     # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.

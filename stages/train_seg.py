@@ -103,11 +103,16 @@ def _network(seg: Seg, num_classes: int) -> DeepLabV2:
 
 def read_label(record: Record, *, archive: LabelArchive, num_classes: int) -> np.ndarray:
     """The pseudo-label of one image, (H, W) uint8; raises UserError if it does not fit the image or the classes."""
-    label = archive.read(record.id)
-    if label.shape != (record.height, record.width):
-        raise UserError(f"{archive.path}: {record.id} is {label.shape}, not of its image's size; make the labels again")
-    if label[label != IGNORE].max(initial=0) >= num_classes:
-        raise UserError(f"{archive.path}: {record.id} has labels from {num_classes} on; make the labels again")
+    label, size = archive.read(record.id), (record.height, record.width)
+    if label.shape != size:
+        found, wanted = ("x".join(map(str, shape)) for shape in (label.shape, size))
+        raise UserError(f"{archive.path}: {record.id} is {found}, its image {wanted}; make the labels again")
+    largest = label[label != IGNORE].max(initial=0)
+    if largest >= num_classes:
+        raise UserError(
+            f"{archive.path}: {record.id} has label {largest}, but there are {num_classes - 1} classes; "
+            "make the labels again"
+        )
     return label
 
 

@@ -39,9 +39,7 @@ def main(sfc, ibr, msdw) -> str:
     objective = seeded(sfc.random_seed, lambda: _objective(manifest, sfc, ibr, msdw))
     load_backbone_weights(objective.network.backbone, sfc.backbone.weights)
     objective = objective.to(target, memory_format=torch.channels_last)
-    crops = ImageCrops(
-        records, len(manifest.classes), crop=sfc.crop, long_side=sfc.long_side, seed=sfc.random_seed
-    )
+    crops = ImageCrops(records, len(manifest.classes), crop=sfc.crop, long_side=sfc.long_side, seed=sfc.random_seed)
     checkpoint = run_checkpoint("train_sfc", sections=[sfc, ibr, msdw], inputs=[*INPUTS, sfc.backbone.weights])
     rows = train(
         objective,

@@ -9,9 +9,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sfc.backbone import IMAGE_MEAN, IMAGE_STD
 from sfc.errors import UserError
 
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # torchvision's, for RGB in 0..1
+IMAGE_STD = (0.229, 0.224, 0.225)
 IGNORE = 255  # label value that is neither background nor a class
 
 
@@ -79,3 +80,9 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
     y = torch.arange(height, device=boxes.device)
     x = torch.arange(width, device=boxes.device)
     return ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
+
+
+def voc_palette() -> np.ndarray:
+    """(256, 3) uint8, VOC's colours: bit 3 i + c of a label is bit 7 - i of channel c."""
+    bits = np.arange(256)[:, None] >> np.arange(24) & 1
+    return np.packbits(bits.reshape(256, 8, 3), axis=1)[:, 0]

@@ -12,11 +12,14 @@ import numpy as np
 from PIL import Image
 
 from sfc.data.drawings import CLASSES, OBJECTS, draw_background, draw_object
+from sfc.data.images import voc_palette
 from sfc.randomness import generator
 
 CLASSES_PER_IMAGE = 1.7
 OVERSAMPLING = 3  # drawn this much larger, then reduced; odd, so that a mask pixel is the centre of its 3 x 3
 SHAPES = ((0.75, 1.0), (0.75, 1.0), (1.0, 1.0), (1.0, 0.75))  # height and width over --size
+REACH = (0.95, 0.66, 0.52)  # largest size over the image's sides of one, two or three objects
+CAR_HEIGHT = 0.55  # of a car that fills the image's long side
 SMALLEST_SHARE = 0.015  # of the image that each of its classes keeps when others stand before it
 
 
@@ -82,33 +85,22 @@ def _place(rng: np.random.Generator, kind: int, objects: int, colours: np.ndarra
     """Draw an object where it hides little: the best of several random places."""
     height, width = mask.shape
     _, _, aspect, tallness = OBJECTS[kind]
-    reach = (0.95, 0.66, 0.52)[objects - 1] * rng.uniform(0.75, 1.0)  # of the image's side
-    tall = round(min(reach * width / aspect, reach * height, reach * 0.55 * max(height, width) * tallness))
+    reach = REACH[objects - 1] * rng.uniform(0.75, 1.0)
+    tall = round(min(reach * width / aspect, reach * height, reach * CAR_HEIGHT * max(height, width) * tallness))
     pixels, shape = draw_object(rng, kind, tall)
-    best = None
+    places = []
     for _ in range(12):
-        top = rng.integers(max(1, height - shape.shape[0] + 1))
-        left = rng.integers(max(1, width - shape.shape[1] + 1))
-        window = np.s_[top : top + shape.shape[0], left : left + shape.shape[1]]
-        hidden = np.count_nonzero(mask[window][shape])
-        if best is None or hidden < best[0]:
-            best = hidden, window
-    _, window = best
+        top, left = (rng.integers(room + 1) for room in np.subtract(mask.shape, shape.shape))
+        places.append(np.s_[top : top + shape.shape[0], left : left + shape.shape[1]])
+    window = min(places, key=lambda place: np.count_nonzero(mask[place][shape]))
     colours[window][shape] = pixels[shape]
     mask[window][shape] = kind + 1
 
 
 def _palette_image(mask: np.ndarray) -> Image.Image:
     image = Image.fromarray(mask, mode="P")
-    image.putpalette(bytes(voc_colours().ravel()))
+    image.putpalette(voc_palette().tobytes())
     return image
-
-
-def voc_colours() -> np.ndarray:
-    """(256, 3) uint8: VOC's colours, whose bits are spread over the channels from the top bit down."""
-    value = np.arange(256)[:, None] >> np.arange(24)[None] & 1
-    bits = value.reshape(256, 8, 3)
-    return (bits << np.arange(7, -1, -1)[None, :, None]).sum(1).astype(np.uint8)[:, :]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -147,8 +147,9 @@ def _scale(sheet: Image.Image, draw: ImageDraw.ImageDraw) -> None:
     ramp = drawing.heat_colours(np.tile(np.linspace(0, 1, 160), (14, 1))).round().astype(np.uint8)
     left, middle = sheet.width - 200, _HEAD // 2
     sheet.paste(Image.fromarray(ramp), (left, middle - 7))
-    draw.text((left - 8, middle), "activation, share of the maximum: 0", fill=drawing.INK, font=drawing.font(13), anchor="rm")
-    draw.text((left + 168, middle), "1", fill=drawing.INK, font=drawing.font(13), anchor="lm")
+    style = {"fill": drawing.INK, "font": drawing.font(13)}
+    draw.text((left - 8, middle), "activation, share of the maximum: 0", anchor="rm", **style)
+    draw.text((left + 168, middle), "1", anchor="lm", **style)
 
 
 def _title(record: Record, classes: Sequence[str]) -> str:

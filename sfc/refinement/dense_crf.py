@@ -45,14 +45,12 @@ class DenseCrf:
         self._shape = (num_labels, height, width)
         self._crf = _pydensecrf().DenseCRF2D(width, height, num_labels)
         self._crf.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-        self._crf.addPairwiseBilateral(
-            sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.ascontiguousarray(image), compat=bilateral_compat
-        )
+        writable = np.array(image, order="C")  # pydensecrf refuses read-only arrays, such as decoded images
+        self._crf.addPairwiseBilateral(sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=writable, compat=bilateral_compat)
 
     def infer(self, energy: np.ndarray, iterations: int) -> np.ndarray:
         """Marginal probabilities (K, H, W) float32 for a unary energy (K, H, W), the negative log-probability."""
-        unary = np.ascontiguousarray(energy.reshape(len(energy), -1), dtype=np.float32)
-        self._crf.setUnaryEnergy(unary)
+        self._crf.setUnaryEnergy(np.array(energy.reshape(len(energy), -1), dtype=np.float32, order="C"))
         return np.array(self._crf.inference(iterations), dtype=np.float32).reshape(self._shape)
 
 

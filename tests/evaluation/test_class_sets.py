@@ -15,7 +15,7 @@ def test_sets_are_label_values_and_may_leave_classes_out():
 
 
 @pytest.mark.parametrize(
-    "name, hint", [("bycicle", "did you mean bicycle"), ("xyz", "the classes are aeroplane, bicycle, bird")]
+    ("name", "hint"), [("bycicle", "did you mean bicycle"), ("xyz", "the classes are aeroplane, bicycle, bird")]
 )
 def test_unknown_class_is_refused_with_the_nearest_name(name, hint):
     with pytest.raises(UserError, match=f"evaluate.class_sets.few: .*{name}.*{hint}"):
@@ -23,7 +23,7 @@ def test_unknown_class_is_refused_with_the_nearest_name(name, hint):
 
 
 def test_a_class_listed_twice_is_refused():
-    with pytest.raises(UserError, match="class_sets.few.*twice"):
+    with pytest.raises(UserError, match=r"class_sets.few.*twice"):
         resolve_sets({"few": ("bird", "bird")}, CLASSES)
 
 
@@ -31,4 +31,4 @@ def test_means_leave_absent_classes_out():
     means = set_means(np.array([0.9, 0.2, np.nan, 0.4]), {"a": [1, 3], "b": [2, 3], "c": [2], "d": []})
     assert means["a"] == pytest.approx(0.3)
     assert means["b"] == pytest.approx(0.4)
-    assert math.isnan(means["c"]) and math.isnan(means["d"])
+    assert all(math.isnan(means[name]) for name in "cd")

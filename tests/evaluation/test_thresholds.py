@@ -12,7 +12,7 @@ from sfc.evaluation.thresholds import ThresholdSweep, sweep_thresholds
 def test_thresholds_stop_before_the_end():
     assert sweep_thresholds(0.0, 0.6, 0.01) == [i / 100 for i in range(60)]
     assert sweep_thresholds(0.1, 0.35, 0.1) == [0.1, 0.2, 0.3]
-    with pytest.raises(UserError, match="evaluate.sweep"):
+    with pytest.raises(UserError, match=r"evaluate.sweep"):
         sweep_thresholds(0.5, 0.5, 0.1)
 
 
@@ -65,7 +65,7 @@ def test_nothing_measured_is_not_a_number():
 
 def test_bad_images_are_refused():
     sweep = ThresholdSweep(3, [0.1])
-    with pytest.raises(UserError, match="cat_7.*4x5.*2x2"):
+    with pytest.raises(UserError, match=r"cat_7.*4x5.*2x2"):
         sweep.add("cat_7", np.zeros((2, 2), np.uint8), torch.zeros(1, 4, 5), [1])
     with pytest.raises(UserError, match="mask of cat_7 holds the value 3"):
         sweep.add("cat_7", np.full((2, 2), 3, np.uint8), torch.zeros(1, 2, 2), [1])

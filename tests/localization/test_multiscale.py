@@ -87,7 +87,8 @@ def test_images_come_channels_last(tmp_path):
 
 
 def test_a_shard_does_not_depend_on_the_others(tmp_path):
-    shards = [_records(tmp_path, [(20, 30), (30, 20)]), _records(tmp_path, [(20, 30)] * 3)]
+    records = _records(tmp_path, [(20, 30), (30, 20), (20, 30), (20, 30), (20, 30)])
+    shards = [records[:2], records[2:]]
     network = FakeNetwork()
     _infer(shards, network, scales=(1.0,))
     alone = FakeNetwork()

@@ -6,7 +6,7 @@ import pytest
 
 from sfc.errors import UserError
 from sfc.localization import store
-from sfc.localization.store import CamStore, CamWriter
+from sfc.localization.store import CamStore, CamWriter, empty_maps
 
 KINDS, SCALES = ("classifier", "prototype"), (1.0, 0.5)
 
@@ -85,3 +85,15 @@ def test_wrong_maps_are_refused(tmp_path, maps):
     writer = CamWriter(tmp_path, kinds=KINDS, scales=SCALES, ids=["a"])
     with pytest.raises(ValueError, match=r"^a: "):
         writer.write("a", maps)
+
+
+def test_empty_maps_are_counted_by_kind(tmp_path):
+    maps = _maps(3)  # with 1, 2 and 3 classes
+    maps["im0"][0][1, 0] = maps["im0"][1][1, 0] = 0  # prototype, background, at both scales
+    maps["im1"][0][1, 2] = maps["im1"][1][1, 2] = 0  # prototype, a class
+    maps["im2"][0][0, 1] = 0  # at one scale only: not empty
+    empty = empty_maps(CamStore(_write(tmp_path / "cams", maps)))
+    assert empty == {
+        "classifier": {"background": 0.0, "classes": 0.0},
+        "prototype": {"background": pytest.approx(1 / 3), "classes": pytest.approx(1 / 6)},
+    }

@@ -1,111 +1,47 @@
-"""A copy of this project in a folder of its own, with git and dvc, for tests to change and run."""
+"""The two projects all tests here share: a sketch, whose stages take no time, and a tiny one, whose stages are real."""
 
 import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipeline import tiny
+from tests.pipeline.project import ROOT, Project, copy_project
+
 STAND_IN = Path(__file__).with_name("stand_in.py")
-
-
-class Project:
-    """A git and dvc project in `root`; commands fail the test unless they end well."""
-
-    def __init__(self, root: Path, **env: str):
-        self.root = root
-        self.env = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "SFC_DEVICE": "cpu",
-            "SFC_WORKERS": "1",
-            "OMP_NUM_THREADS": "1",
-            **env,
-        }
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-        return done.stdout
-
-    def git(self, *args: str) -> str:
-        return self.run("git", *args)
-
-    def dvc(self, *args: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *args)
-
-    def repro(self, *args: str) -> list[str]:
-        """`dvc repro`; returns the stages that ran, in order."""
-        return stages_run(self.dvc("repro", *args))
-
-    def put(self, **params) -> None:
-        """Set params by dotted name, beside those of the last commit."""
-        self.git("checkout", "params.yaml")
-        values = self.params()
-        for dotted, value in params.items():
-            section = values
-            *path, last = dotted.split(".")
-            for name in path:
-                section = section[name]
-            assert section[last] != value, f"{dotted} is {value} already"
-            section[last] = value
-        (self.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-
-    def params(self) -> dict:
-        from sfc.config import _Loader
-
-        return yaml.load((self.root / "params.yaml").read_text(), Loader=_Loader)
-
-    def lock(self) -> dict:
-        return yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
-
-    def commit(self) -> None:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", "state")
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"^Running stage '([^']+)'", output, flags=re.MULTILINE)
-
-
-def copy_project(root: Path, **env: str) -> Project:
-    """What git tracks or would track here, without the demo data, as a new repository without a commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        wanted = not name.startswith(("store/", "metrics/", "plots/")) and name not in ("data.dvc", "dvc.lock")
-        if wanted and (ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
-    project = Project(root, **env)
-    project.git("init", "--quiet", "--initial-branch=main")
-    project.git("config", "user.name", "tests")
-    project.git("config", "user.email", "tests@example.invalid")
-    return project
 
 
 @pytest.fixture(scope="session")
 def sketch(tmp_path_factory) -> Project:
-    """The pipeline with a stand-in for every stage, which takes no time; all stages have run and are committed."""
-    project = copy_project(
-        tmp_path_factory.mktemp("sketch") / "project", SFC_LAUNCH=f"{sys.executable} {STAND_IN}"
-    )
-    shutil.copy(ROOT / "presets" / "voc12.yaml", project.root / "params.yaml")
-    data = project.root / project.params()["dataset"]["root"]
+    """The pipeline with a stand-in for every stage; all have run and are committed."""
+    root = tmp_path_factory.mktemp("sketch") / "project"
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    (programs / "python").chmod(0o755)
+    project = copy_project(root)
+    project.env["PATH"] = f"{programs}{os.pathsep}{project.env['PATH']}"
+    shutil.copy(ROOT / "presets" / "voc12.yaml", root / "params.yaml")
+    data = root / project.params()["dataset"]["root"]
     data.mkdir(parents=True)
     (data / "image").write_text("pixels")
     project.commit()
+    project.first_run = project.repro()
+    project.commit()
+    return project
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory) -> Project:
+    """The pipeline with its real stages on tiny data; all have run and are committed."""
+    root = tmp_path_factory.mktemp("real") / "project"
+    project = copy_project(root)
+    tiny.write_data(root / tiny.PARAMS["dataset.root"])
+    shutil.copy(ROOT / "presets" / "voc12.yaml", root / "params.yaml")
+    project.commit()
+    project.put(**tiny.PARAMS)
+    project.dvc("add", tiny.PARAMS["dataset.root"])
     project.first_run = project.repro()
     project.commit()
     return project

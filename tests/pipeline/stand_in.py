@@ -11,10 +11,12 @@ from pathlib import Path
 
 import yaml
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 def main(module: str, key: str = "") -> None:
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    spec = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][module.removeprefix("stages.")]
+    params = yaml.load(Path("params.yaml").read_text(), LOADER)
+    spec = yaml.load(Path("dvc.yaml").read_text(), LOADER)["stages"][module.removeprefix("stages.")]
     item = spec.get("foreach", {}).get(key, {})
     spec = spec.get("do", spec)
 

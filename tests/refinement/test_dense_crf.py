@@ -127,9 +127,10 @@ def test_prob_mode_changes_only_the_refined_labels():
     assert (refined != plain[0]).any()
 
 
-def test_inputs_are_left_alone():
+def test_read_only_inputs_are_left_alone():
     image, cams = _scene()
     copies = image.copy(), cams.copy()
+    image.flags.writeable = cams.flags.writeable = False  # as decoded images are
     refine_cams(image, cams, (0, 1, 2), **LABELS, **PAIRWISE)
     np.testing.assert_array_equal(image, copies[0])
     np.testing.assert_array_equal(cams, copies[1])

@@ -11,7 +11,15 @@ from torch import nn
 
 from sfc.backbone import Backbone, load_backbone_weights
 from sfc.errors import UserError
-from sfc.segmentation.deeplab import ASPP, DeepLabV2, load_segmenter, pixel_max, pyramid_logits, save_segmenter
+from sfc.segmentation.deeplab import (
+    ASPP,
+    DeepLabV2,
+    dilated_3x3,
+    load_segmenter,
+    pixel_max,
+    pyramid_logits,
+    save_segmenter,
+)
 
 
 def make(arch="resnet18", num_classes=3, rates=(1, 2), **options):
@@ -42,6 +50,27 @@ def test_aspp_equals_loops():
         nn.init.normal_(branch.bias)
     features = torch.randn(2, 4, 6, 5, dtype=torch.float64)
     np.testing.assert_allclose(aspp(features).detach().numpy(), aspp_loop(aspp, rates, features), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [1, 4, 24])
+def test_dilated_3x3_is_the_convolution_and_has_its_gradients(rate):
+    torch.manual_seed(0)
+    branch = nn.Conv2d(5, 3, 3, padding=rate, dilation=rate).double()
+    nn.init.normal_(branch.weight)
+    features = torch.randn(2, 5, 7, 6, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 7, 6, dtype=torch.float64)
+    results = []
+    for layer in (branch, lambda x: dilated_3x3(x, branch)):
+        logits = layer(features)
+        gradients = torch.autograd.grad((logits * weights).sum(), [features, branch.weight, branch.bias])
+        results.append([logits, *gradients])
+    for plain, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain)
+
+
+def test_logits_are_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert make().eval()(torch.randn(1, 3, 16, 16)).dtype == torch.float32
 
 
 def test_aspp_starts_small_and_unbiased():

@@ -57,20 +57,25 @@ def test_labels_shrink_as_in_pil(size):
     np.testing.assert_array_equal(found[0].numpy(), expected)
 
 
-def two_images():
-    """A square and a cross of two classes, the second image smaller than its canvas."""
-    images = torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
-    masks = torch.zeros(2, 32, 32, dtype=torch.uint8)
+def two_images(scale=1):
+    """A square and a bar of two classes, the second image narrower than its canvas."""
+    images = torch.full((2, 3, 36, 36), 90, dtype=torch.uint8)
+    masks = torch.zeros(2, 36, 36, dtype=torch.uint8)
     images[0, 0, 4:20, 4:20], masks[0, 4:20, 4:20] = 220, 1
     images[1, 2, 10:26, :28], masks[1, 10:26, :28] = 220, 2
     masks[1, :, 28:] = IGNORE
-    return {"image": images, "box": torch.tensor([[0, 0, 32, 32], [0, 0, 32, 28]]), "mask": masks}
+    boxes = torch.tensor([[0, 0, 36, 36], [0, 0, 36, 28]])
+    return {
+        "image": images.repeat_interleave(scale, 2).repeat_interleave(scale, 3),
+        "box": boxes * scale,
+        "mask": masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2),
+    }
 
 
-def make(**options):
+def make(train_scales=(0.75, 0.5), **options):
     torch.manual_seed(0)
     network = DeepLabV2(arch="resnet18", num_classes=3, atrous_rates=(1, 2), image_scale=1.0, **options)
-    return network, SegmentationObjective(network, train_scales=(0.75, 0.5), loss="ce")
+    return network, SegmentationObjective(network, train_scales=train_scales, loss="ce")
 
 
 def test_objective_sums_scales_and_maximum():
@@ -92,17 +97,15 @@ def test_objective_without_further_scales_is_one_loss():
     assert once == pytest.approx(math.log(3), rel=0.2)  # near the loss of equal scores, counted once
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_few_steps_fit_two_images(precision):
-    network, objective = make(batch_norm="train")
+def test_a_few_steps_fit_two_images():
+    network, objective = make(batch_norm="train", train_scales=(0.9,), frozen_stages=4)  # layer4 and head: quick
     objective.train()
     optimiser = sgd(network.parameter_groups(lr=1e-4, head_lr_scale=10.0, weight_decay=5e-4), momentum=0.9)
     losses = []
     for _ in range(8):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss = objective(two_images())["loss"]
+        loss = objective(two_images(scale=2))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.4 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]

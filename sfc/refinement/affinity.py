@@ -1,0 +1,112 @@
+"""The edge network of IRN (Ahn et al., 2019): where two neighbouring pixels belong to different things.
+
+Only the boundary branch: the displacement branch shares nothing with it but the frozen trunk, and semantic labels do
+not use it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sfc.backbone import Backbone
+from sfc.data.images import normalise
+from sfc.errors import UserError
+from sfc.refinement.pair_loss import pair_loss
+
+_STRIDE = 16  # of the trunk: images are padded to a multiple of it
+_WIDTH, _GROUPS = 32, 4  # channels of a stage's head, and of its group norm
+
+
+class EdgeNetwork(nn.Module):
+    """Heads on the five stages of a trunk of output stride 16, brought to stride 4 and mixed to one logit.
+
+    Args:
+        arch, frozen_stages, batch_norm: as for Backbone. The public network freezes all five stages.
+    """
+
+    def __init__(self, *, arch: str, frozen_stages: int = 5, batch_norm: str = "frozen"):
+        super().__init__()
+        self.config = {"arch": arch, "frozen_stages": frozen_stages, "batch_norm": batch_norm}
+        self.backbone = Backbone(arch=arch, strides=(1, 2, 2, 1), frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.heads = nn.ModuleList(nn.Conv2d(c, _WIDTH, 1, bias=False) for c in self.backbone.channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, _WIDTH) for _ in self.heads)
+        self.mix = nn.Conv2d(_WIDTH * len(self.heads), 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), any size, to edge logits (B, ceil(H / 4), ceil(W / 4)) float32."""
+        height, width = images.shape[2:]
+        padded = F.pad(images, (0, -width % _STRIDE, 0, -height % _STRIDE))
+        projected = [head(x) for head, x in zip(self.heads, self.backbone(padded), strict=True)]
+        size = projected[0].shape[2:]
+        with torch.autocast(images.device.type, enabled=False):
+            features = [norm(x.float()) for norm, x in zip(self.norms, projected, strict=True)]
+            features = [F.interpolate(x, size=size, mode="bilinear", align_corners=False).relu() for x in features]
+            logits = self.mix(torch.cat(features, dim=1))[:, 0]
+        return logits[:, : -(-height // 4), : -(-width // 4)]
+
+    def edges(self, images: Tensor, *, flip: bool) -> Tensor:
+        """Edge maps (B, ceil(H / 4), ceil(W / 4)) float32 in 0..1; `flip` averages the logits with the mirror image's."""
+        if not flip:
+            return self(images).sigmoid()
+        plain, mirrored = self(torch.cat([images, images.flip(3)])).chunk(2)
+        return (plain / 2 + mirrored.flip(2) / 2).sigmoid()
+
+
+class EdgeObjective(nn.Module):
+    """What train_irn minimises: the affinity loss between the pixels of a crop.
+
+    Args:
+        network: trained in place.
+        radius: partners of a pixel are closer than this, in pixels of the edge map.
+    """
+
+    def __init__(self, network: EdgeNetwork, *, radius: int):
+        super().__init__()
+        self.network = network
+        self.radius = radius
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: "image" (B, 3, crop, crop) uint8, "box" (B, 4) int64, "mask" (B, crop, crop) uint8.
+
+        Returns:
+            Scalars "loss", "positive", "negative", see `pair_loss`.
+        """
+        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        edge = self.network(images).sigmoid()
+        labels = F.interpolate(batch["mask"][:, None], size=edge.shape[1:], mode="nearest-exact")[:, 0]
+        return pair_loss(edge, labels, self.radius)._asdict()
+
+
+def save_edge_network(network: EdgeNetwork, path: Path | str) -> None:
+    """Weights as safetensors, with what rebuilds the network as sorted JSON under the metadata key "config"."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(state, path, metadata={"config": json.dumps(network.config, sort_keys=True)})
+
+
+def load_edge_network(path: Path | str, device: torch.device | str) -> EdgeNetwork:
+    """The network of a file by `save_edge_network`, in evaluation mode and channels-last on `device`.
+
+    Raises:
+        UserError: no such file, or not one of these.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})["config"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        network = EdgeNetwork(**config)
+        network.load_state_dict(state)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage train_irn first") from None
+    except (SafetensorError, KeyError, TypeError, RuntimeError):
+        raise UserError(f"{path}: not an edge network of this project; run the stage train_irn again") from None
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

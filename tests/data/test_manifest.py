@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest
+from sfc.errors import UserError
+
+CLASSES = ("dog", "ant", "bee")
+
+
+def record(image_id, split="train", labels=(0, 2), mask=Path("m/a.png")):
+    return Record(image_id, split, Path(f"i/{image_id}.jpg"), mask, 375, 500, labels, "ab12", "xml")
+
+
+def test_round_trip(tmp_path):
+    manifest = Manifest((record("a"), record("b, c", "val", (), None), record("d", labels=(1,))), CLASSES)
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(manifest, *files)
+    assert read_manifest(*files) == manifest
+    assert files[0].read_text().splitlines()[1] == "a,train,i/a.jpg,m/a.png,375,500,dog bee,ab12,xml"
+
+
+def test_labels_are_sorted_by_index_not_by_name(tmp_path):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(Manifest((record("a"),), CLASSES), *files)
+    files[0].write_text(files[0].read_text().replace("dog bee", "bee dog"))
+    assert read_manifest(*files).records[0].labels == (0, 2)
+
+
+def test_split_and_label_matrix():
+    manifest = Manifest((record("a"), record("b", "val", ()), record("c", labels=(1,))), CLASSES)
+    train = manifest.split("train")
+    assert [r.id for r in train] == ["a", "c"]
+    matrix = manifest.label_matrix(train)
+    assert matrix.dtype == np.float32
+    assert matrix.tolist() == [[1, 0, 1], [0, 1, 0]]
+    with pytest.raises(UserError, match="no image in split test"):
+        manifest.split("test")
+
+
+def test_missing_file_and_unknown_class(tmp_path):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    with pytest.raises(UserError, match="run prepare"):
+        read_manifest(*files)
+    write_manifest(Manifest((record("a"),), CLASSES), *files)
+    files[1].write_text('["dog"]')
+    with pytest.raises(UserError, match=r"not a manifest that fits .*bee"):
+        read_manifest(*files)

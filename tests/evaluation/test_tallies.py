@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sfc.data.images import read_mask
+from sfc.errors import UserError
+from sfc.evaluation.cam_rule import CamRule
+from sfc.evaluation.confusion import Confusion, scores
+from sfc.evaluation.tallies import CamTally, LabelTally
+from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+
+RULE = {"prototype_weight": 0.7, "fg_gain": 2.0, "bg_offset": 0.4}
+THRESHOLDS = [0.0, 0.5, 0.7, 0.9]
+SETS = {"many": [1], "few": [2, 3]}
+
+
+def plain_maps(store, record, method):
+    """(foreground maps with maximum 1, maps after the background rule) of one method, from the equations."""
+    total = 0
+    for raw in store.read(record.id):
+        size = (record.height, record.width)
+        resized = F.interpolate(torch.from_numpy(raw).double(), size=size, mode="bilinear", align_corners=False)
+        total = total + resized.numpy()
+    normal = total / (total.max((2, 3), keepdims=True) + 1e-5)
+    weights = {"classifier": (1, 0), "prototype": (0, 1), "sum": (1, 0.7)}[method]
+    ruled = 0
+    for weight, cam in zip(weights, normal, strict=True):
+        background = weight * (cam[:1] + 0.4)
+        ruled = ruled + np.concatenate([background, 2 * weight * cam[1:]])
+    foreground = weights[0] * normal[0, 1:] + weights[1] * normal[1, 1:]
+    if method == "sum" and len(foreground):
+        foreground = foreground / (foreground.max((1, 2), keepdims=True) + 1e-5)
+    return foreground, ruled
+
+
+@pytest.mark.parametrize("method", ["classifier", "prototype", "sum"])
+def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
+    store = tiny.store()
+    tally = CamTally(CamRule(store, **RULE), 4, THRESHOLDS)
+    fixed, swept = Confusion(4), [Confusion(4) for _ in THRESHOLDS]
+    for record in tiny.records:
+        tally.add(record)
+        truth, keys = read_mask(record.mask), np.array([0, *(label + 1 for label in record.labels)], np.uint8)
+        foreground, ruled = plain_maps(store, record, method)
+        fixed.add(record.id, truth, keys[ruled.argmax(0)])
+        for threshold, confusion in zip(THRESHOLDS, swept, strict=True):
+            background = np.full((1, *truth.shape), threshold)
+            confusion.add(record.id, truth, keys[np.concatenate([background, foreground]).argmax(0)])
+    assert tally.confusions[method].matrix.tolist() == fixed.matrix.tolist()
+    found = tally.metrics(SETS)[method]
+    mious = [scores(confusion.matrix).miou for confusion in swept]
+    assert len(set(mious)) == len(mious)
+    assert found["oracle"] == {
+        "threshold": THRESHOLDS[int(np.argmax(mious))],
+        "miou": pytest.approx(100 * max(mious), rel=1e-12),
+    }
+    expected = scores(fixed.matrix)
+    assert found["miou"] == pytest.approx(100 * expected.miou)
+    assert found["miou_many"] == pytest.approx(100 * expected.iou[1])
+    assert found["miou_few"] == pytest.approx(50 * (expected.iou[2] + expected.iou[3]))
+    assert found["pixel_accuracy"] == pytest.approx(100 * expected.pixel_accuracy)
+    assert found["false_positive_rate"] == pytest.approx(100 * expected.false_positive_rate[1:].mean())
+    assert found["false_negative_rate"] == pytest.approx(100 * expected.false_negative_rate[1:].mean())
+
+
+def test_the_sum_stands_for_the_product(tiny):
+    tally = CamTally(CamRule(tiny.store(), **RULE), 4, THRESHOLDS)
+    assert tally.rule.methods == ("classifier", "prototype", "sum")
+    assert tally.main is tally.confusions["sum"]
+
+
+def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
+    tally = CamTally(CamRule(tiny.store(("classifier",)), **RULE), 4, THRESHOLDS)
+    for record in tiny.records:
+        tally.add(record)
+    assert set(tally.metrics({})) == {"classes_absent", "baseline_all_background", "classifier"}
+    assert tally.main is tally.confusions["classifier"]
+    assert tally.main.matrix.any()
+
+
+def test_cams_of_other_labels_are_refused(tiny):
+    tally = CamTally(CamRule(tiny.store(), **RULE), 4, THRESHOLDS)
+    with pytest.raises(UserError, match="train1 has 2 class maps but 1 labels"):
+        tally.add(replace(tiny.records[1], labels=(0,)))
+
+
+def test_label_tally(tiny):
+    path, truth = tiny.folder / "labels.zip", read_mask(tiny.records[0].mask)
+    half = truth.copy()
+    half[: len(half) // 2] = 255
+    with LabelArchiveWriter(path) as archive:
+        archive.write("train0", half)
+    tally = LabelTally(LabelArchive(path), 4)
+    tally.add(tiny.records[0])
+    found = tally.metrics(SETS)
+    known, ants = truth != 255, truth == 1
+    lost = known & (half == 255)
+    assert found["undecided"] == pytest.approx(100 * lost.sum() / known.sum())
+    assert found["pixel_accuracy"] == pytest.approx(100 - 100 * (lost & ants).sum() / known.sum())
+    assert found["miou_many"] == pytest.approx(100 - 100 * (lost & ants).sum() / ants.sum())
+    assert np.isnan(found["miou_few"])
+    assert found["classes_absent"] == 2
+    assert found["baseline_all_background"] == pytest.approx(50 * (truth == 0).sum() / known.sum())

@@ -1,0 +1,155 @@
+"""dvc.yaml says what is true: dependencies are imports, params are what is asked for, nothing defeats the run cache."""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
+# they check params or print, and cannot change a result; params are tracked by value
+NO_DEPENDENCY = {"sfc", "sfc.config", "sfc.errors", "stages"}
+
+
+def spec(stage):
+    return STAGES[stage].get("do", STAGES[stage])
+
+
+def name_of(entry):
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """Stage -> its modules and params, as Python sees them."""
+    script = Path(__file__).with_name("imports.py")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, script, *STAGES], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {line["stage"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert set(found) == set(STAGES), done.stderr
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_code_is_imported_code(imported, stage):
+    wanted = {f"stages/{stage}.py"}
+    for module in set(imported[stage]["modules"]) - NO_DEPENDENCY:
+        package, _, rest = module.partition(".")
+        if package == "sfc":
+            folder = f"sfc/{rest.split('.')[0]}"
+            wanted.add(folder if (ROOT / folder).is_dir() else f"{folder}.py")
+        else:
+            assert rest == stage or rest.startswith("_"), f"stages.{stage} imports another stage, {module}"
+    declared = {path for path in spec(stage)["deps"] if path.startswith(("sfc/", "stages/"))}
+    assert declared == wanted
+
+
+def test_imports_of_the_library_stand_at_the_top():
+    late = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in [*(ROOT / "sfc").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
+        for scope in ast.walk(ast.parse(path.read_text()))
+        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(scope)
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("sfc", "stages"))
+        or (isinstance(node, ast.Import) and any(a.name.split(".")[0] in ("sfc", "stages") for a in node.names))
+    ]
+    assert late == []  # else the test above would not see them
+
+
+TOP = {"config", "errors", "randomness", "backbone"}
+MAY_IMPORT = {
+    "data": TOP,
+    "training": TOP - {"backbone"},
+    "calibration": {*TOP, "data", "training"},
+    "localization": {*TOP, "data"},
+    "refinement": {*TOP, "data", "localization", "training"},
+    "segmentation": {*TOP, "data", "refinement", "training"},
+    "evaluation": {*TOP, "data", "localization", "refinement"},
+}
+
+
+def test_imports_point_down():
+    upward = []
+    for path in sorted((ROOT / "sfc").rglob("*.py")):
+        room = path.relative_to(ROOT / "sfc").parts[0].removesuffix(".py")
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        rooms = {module.split(".")[1] for module in modules if module.startswith("sfc.")}
+        upward += [f"{path.name} -> sfc.{other}" for other in rooms - MAY_IMPORT.get(room, TOP) - {room}]
+        if path.name not in ("config.py", "shapes.py"):  # the one that reads params, the one that is a command
+            upward += [f"{path.name} -> {module}" for module in modules & {"click", "stages", "yaml"}]
+    assert upward == []
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "evaluate"])
+def test_declared_params_are_asked_for(imported, stage):
+    assert sorted(spec(stage)["params"]) == sorted(imported[stage]["params"])
+
+
+def test_declared_params_of_evaluate_are_asked_for(imported):
+    asked = set(imported["evaluate"]["params"])
+    for key, item in STAGES["evaluate"]["foreach"].items():
+        declared = {param.replace("${item.section}", item["section"]) for param in spec("evaluate")["params"]}
+        assert declared == (asked if key == "cam" else asked - {"fusion.eval"})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_commands_hold_nothing_that_depends_on_the_machine(stage):
+    launcher, _, rest = spec(stage)["cmd"].partition(" -m ")
+    alone = stage in ("prepare", "label_stats", "crf", "evaluate")  # these would do all the work in every process
+    assert launcher == ("python" if alone else r"\${SFC_LAUNCH:-python}")
+    assert rest == (f"stages.{stage} ${{key}}" if stage == "evaluate" else f"stages.{stage}")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_defeats_the_run_cache(stage):
+    for entry in [*spec(stage).get("outs", []), *spec(stage).get("metrics", []), *spec(stage).get("plots", [])]:
+        options = {} if isinstance(entry, str) else entry[name_of(entry)]
+        assert "persist" not in options
+        if name_of(entry).startswith("out/"):
+            assert options == {}, "a plain output that is not cached switches the stage's run cache off"
+        else:
+            assert options == {"cache": False}, "metrics and plot data belong to git"
+            assert entry not in spec(stage).get("outs", [])
+    assert not STAGES[stage].keys() & {"always_changed", "frozen"}
+
+
+def test_each_metric_and_plot_of_a_stage_is_shown():
+    made = {"metrics": set(), "plots": set()}
+    for stage in STAGES:
+        for key in STAGES[stage].get("foreach", [""]):
+            for kind, paths in made.items():
+                paths.update(name_of(entry).replace("${key}", key) for entry in spec(stage).get(kind, []))
+    assert set(PIPELINE["metrics"]) == made["metrics"]
+    shown = set()
+    for entry in PIPELINE["plots"]:
+        shown.update([entry] if isinstance(entry, str) else next(iter(entry.values()))["y"])
+    assert shown == made["plots"] | {"out/label_stats.csv"}
+
+
+def test_the_bundled_remote_holds_the_data():
+    (out,) = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
+    assert (out["path"], out["remote"]) == ("data", "bundle")
+
+    def content(md5):
+        found = (ROOT / "store" / "files" / "md5" / md5[:2] / md5[2:]).read_bytes()
+        assert hashlib.md5(found).hexdigest() == md5.removesuffix(".dir")
+        return found
+
+    files = json.loads(content(out["md5"]))
+    assert len(files) == out["nfiles"]
+    for file in files:
+        content(file["md5"])
+    stored = [path for path in (ROOT / "store").rglob("*") if path.is_file()]
+    assert len(stored) <= 900
+    assert sum(path.stat().st_size for path in stored) <= 8_000_000

@@ -1,0 +1,114 @@
+"""The real stages through real DVC on tiny data: as a person runs, varies, queues, shares and interrupts them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.pipeline import tiny
+from tests.pipeline.project import Project, stages_run
+
+TRAIN_AGAIN = ("repro", "--force", "--single-item", "train_sfc")
+
+
+@pytest.fixture(scope="module")
+def clone(real, tmp_path_factory) -> Project:
+    """Another clone, after `dvc push` there and `dvc pull` here."""
+    real.put()
+    real.git("checkout", "--quiet", ".")
+    real.dvc("checkout")
+    real.dvc("push")
+    root = real.root.parent / "clone"
+    real.git("clone", "--quiet", str(real.root), str(root))
+    clone = Project(root)
+    clone.dvc("pull")
+    return clone
+
+
+def test_all_stages_run_once(real):
+    assert len(real.first_run) == 13
+    assert real.repro() == []
+
+
+def test_evaluations_measure_every_product(real):
+    metrics = {name: json.loads((real.root / f"metrics/{name}.json").read_text()) for name in ("cam", "crf", "seg")}
+    assert metrics["cam"]["train"]["images"] == metrics["crf"]["train"]["images"] == tiny.TRAIN
+    assert metrics["seg"]["val"]["images"] == tiny.VAL
+    table = real.run(sys.executable, "-m", "stages.metrics_table").splitlines()
+    assert len(table) == 10  # a heading, CAM by three methods on two splits, the other three products
+    assert table[0].split()[:5] == ["product", "split", "mIoU", "many", "few"]
+
+
+def test_plots_show_curves_classes_confusions_and_galleries(real):
+    output = real.dvc("plots", "show")
+    assert "WARNING" not in output
+    page = (real.root / "dvc_plots" / "index.html").read_text()
+    charts = [
+        entry for entry in yaml.safe_load((real.root / "dvc.yaml").read_text())["plots"] if isinstance(entry, dict)
+    ]
+    assert page.count("vegaEmbed('#") == len(charts)
+    assert all(f'"text": "{title}"' in page for entry in charts for title in entry)
+    for product in ("cam", "crf", "pseudo_labels", "seg"):
+        assert re.search(rf'<img src="static/[^"]*{product}[^"]*\.png"', page), product
+
+
+def test_a_changed_param_shows_in_the_metrics_and_can_be_taken_back(real):
+    output = real.dvc("exp", "run", "-S", "seg.steps=2", "-S", "seg.lr=1e-5")
+    assert stages_run(output)[0] == "train_seg"
+    assert set(stages_run(output)) <= {"train_seg", "predict", "evaluate@seg"}
+    assert real.lock()["train_seg"]["params"]["params.yaml"]["seg"]["lr"] == 0.00001
+    diff = json.loads(real.dvc("metrics", "diff", "--json"))["metrics/train_seg.json"]
+    assert diff["steps"] == {"old": 3, "new": 2, "diff": -1}
+    real.put()
+    assert real.repro() == []
+
+
+def test_queued_experiments_run_side_by_side(real):
+    real.put()
+    real.git("checkout", "--quiet", ".")
+    real.dvc("checkout")
+    real.dvc("exp", "run", "--queue", "-S", "fusion.eval.prototype_weight=0.25,0.5")
+    real.dvc("queue", "start", "-j", "2")
+    deadline = time.monotonic() + 600
+    while re.search("Queued|Running", status := real.dvc("queue", "status")) and time.monotonic() < deadline:
+        time.sleep(1)
+    names = re.findall(r"^(\w{7,})\s.*Success", status, flags=re.MULTILINE)
+    assert len(names) == 2, status
+    for name in names:
+        assert stages_run(real.dvc("queue", "logs", name)) == ["evaluate@cam"]
+
+
+def test_another_clone_pulls_everything_and_runs_nothing(real, clone):
+    assert clone.repro() == []
+    assert clone.lock() == real.lock()
+    assert clone.git("status", "--short") == ""
+    for folder in ("out", "data"):
+        made = sorted(path.relative_to(clone.root) for path in (clone.root / folder).rglob("*"))
+        assert made == sorted(path.relative_to(real.root) for path in (real.root / folder).rglob("*"))
+
+
+def test_killed_training_goes_on_and_ends_with_the_same_bytes(real, clone):
+    clone.env["SFC_CHECKPOINT_SECONDS"] = "0"
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *TRAIN_AGAIN],
+        cwd=clone.root, env=clone.env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    scratch = clone.root / ".scratch" / "train_sfc"
+    while killed.poll() is None and not list(scratch.glob("*/last.pt")):
+        time.sleep(0.005)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (clone.root / "out" / "sfc.safetensors").exists()
+    output = clone.dvc(*TRAIN_AGAIN)
+    assert stages_run(output) == ["train_sfc"]
+    steps_left = max(int(total) for total in re.findall(r"/(\d+) \[", output))
+    assert 0 < steps_left < tiny.STEPS
+    assert clone.lock()["train_sfc"]["outs"] == real.lock()["train_sfc"]["outs"]
+    assert not list(scratch.glob("*/last.pt"))
+    assert clone.git("status", "--short") == ""

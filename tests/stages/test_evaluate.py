@@ -1,0 +1,211 @@
+import csv
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.localization.store import CamWriter
+from sfc.refinement.label_archive import LabelArchiveWriter
+from stages.evaluate import main
+
+CLASSES = ("ant", "bee", "cat")
+
+
+class Project:
+    """A folder with params.yaml, manifest and masks, as the stages before `evaluate` leave it."""
+
+    def __init__(self, folder, preset):
+        params = yaml.safe_load(preset.read_text())
+        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3}
+        self.folder, self.params, self.truth = folder, params, {}
+        for name in ("out", "metrics", "plots", "masks"):
+            (folder / name).mkdir()
+        self.records = [self._record(split, i) for split in ("val", "train") for i in range(4)]
+        self.write()
+
+    def _record(self, split, i, size=(24, 32)):
+        rng = np.random.default_rng(i)
+        name, truth = f"{split}{i}", np.repeat(rng.integers(0, 3, (size[0], 1), np.uint8), size[1], axis=1)
+        truth[0] = 255
+        image, mask = self.folder / "masks" / f"{name}.jpg", self.folder / "masks" / f"{name}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(image)
+        Image.fromarray(truth).save(mask)
+        self.truth[name] = truth
+        return Record(name, split, image, mask, *size, (0, 1), "hash", "masks")
+
+    def write(self, masks=True):
+        records = [r if masks else SimpleNamespace(**{**vars(r), "mask": None}) for r in self.records]
+        write_manifest(
+            Manifest(tuple(records), CLASSES), self.folder / "out/manifest.csv", self.folder / "out/classes.json"
+        )
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
+
+    def archive(self, name, split, change=lambda labels: labels):
+        with LabelArchiveWriter(self.folder / "out" / name) as writer:
+            for record in self.records:
+                if record.split == split:
+                    writer.write(record.id, change(self.truth[record.id].copy()))
+
+    def cams(self, kinds=("classifier", "prototype")):
+        """Maps that are right everywhere, made of one scale at full size."""
+        (self.folder / "out/cams").mkdir()
+        writer = CamWriter(self.folder / "out/cams", kinds=kinds, scales=(1.0,), ids=[r.id for r in self.records])
+        for r in self.records:
+            right = np.stack([self.truth[r.id] == k for k in range(3)]).astype(np.float32)
+            writer.write(r.id, [np.stack([right] * len(kinds))])
+        writer.finish()
+
+    def run(self, product):
+        return CliRunner().invoke(main, [product])
+
+    def metrics(self, product):
+        return json.loads((self.folder / f"metrics/{product}.json").read_text())
+
+    def per_class(self, product):
+        with (self.folder / f"plots/{product}_per_class.csv").open() as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, pytestconfig):
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path, pytestconfig.rootpath / "presets" / "voc12.yaml")
+
+
+@pytest.mark.parametrize("product", ["crf", "pseudo_labels", "seg"])
+def test_label_maps_on_the_split_they_cover(project, product):
+    name, split = ("predictions.zip", "val") if product == "seg" else (f"{product}.zip", "train")
+    project.archive(name, split, lambda labels: np.where(labels == 1, 2, labels).astype(np.uint8))
+    result = project.run(product)
+    assert result.exit_code == 0, result.output
+    found = project.metrics(product)
+    assert list(found) == [split]
+    assert (found[split]["images"], found[split]["images_without_mask"]) == (4, 0)
+    truth = np.concatenate([project.truth[f"{split}{i}"][1:].ravel() for i in range(4)])
+    bee = 100 * (truth == 2).sum() / (truth > 0).sum()
+    assert found[split]["miou"] == pytest.approx((100 + 0 + bee) / 3, abs=1e-5)
+    assert found[split]["miou_many"] == 0
+    assert found[split]["miou_few"] == pytest.approx(bee, abs=1e-5)  # no cat in the ground truth
+    assert found[split]["classes_absent"] == 1
+    assert "255 counted as background" in found[split]["protocol"]
+    rows = project.per_class(product)
+    assert [(row["product"], row["split"], row["class"]) for row in rows] == [
+        (product, split, name) for name in ("background", *CLASSES)
+    ]
+    shares = json.loads((project.folder / f"plots/{product}_confusion.json").read_text())
+    assert {"actual": "ant", "predicted": "bee", "fraction": 1.0} in shares
+    assert [path.name for path in (project.folder / "out/gallery" / product).iterdir()] == [f"{product}_1.png"]
+    assert f"{split} mIoU" in result.output
+
+
+def test_cams_of_both_splits_in_every_form(project):
+    project.cams()
+    result = project.run("cam")
+    assert result.exit_code == 0, result.output
+    found = project.metrics("cam")
+    assert list(found) == ["train", "val"]
+    for split in found.values():
+        assert {method: split[method]["miou"] for method in ("classifier", "prototype", "sum")} == {
+            "classifier": 100, "prototype": 100, "sum": 100,
+        }  # fmt: skip
+        assert split["sum"]["oracle"] == {"miou": 100, "threshold": 0}
+        assert split["baseline_all_background"] < 40
+        assert split["protocol"].startswith("fixed background rule")
+    assert {row["split"] for row in project.per_class("cam")} == {"train"}
+
+
+def test_cams_of_one_kind(project):
+    project.cams(("classifier",))
+    assert project.run("cam").exit_code == 0
+    assert {"sum", "prototype"}.isdisjoint(project.metrics("cam")["train"])
+
+
+def test_fusion_is_that_of_fusion_eval(project):
+    project.params["fusion"]["eval"]["bg_offset"] = 5.0
+    project.write()
+    project.cams()
+    assert project.run("cam").exit_code == 0
+    found = project.metrics("cam")["val"]
+    assert found["sum"]["miou"] == pytest.approx(found["baseline_all_background"])
+
+
+def test_without_masks_it_says_so_and_completes(project):
+    project.archive("crf.zip", "train")
+    project.write(masks=False)
+    result = project.run("crf")
+    assert result.exit_code == 0, result.output
+    found = project.metrics("crf")["train"]
+    assert (found["images"], found["images_without_mask"]) == (0, 4)
+    assert "nothing to measure" in found["note"]
+    assert "miou" not in found
+    assert "train has no masks" in result.output
+    assert (project.folder / "out/gallery/crf/crf_1.png").is_file()
+
+
+def test_no_gallery_is_an_empty_folder(project):
+    project.params["evaluate"]["gallery"] = 0
+    project.write()
+    project.archive("crf.zip", "train")
+    assert project.run("crf").exit_code == 0
+    assert list((project.folder / "out/gallery/crf").iterdir()) == []
+
+
+def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypatch):
+    project.cams()
+    runs = []
+    for workers in ("1", "3"):
+        monkeypatch.setenv("SFC_WORKERS", workers)
+        assert project.run("cam").exit_code == 0
+        files = [
+            p for name in ("metrics", "plots", "out/gallery") for p in sorted((project.folder / name).rglob("*.*"))
+        ]
+        runs.append({path.name: path.read_bytes() for path in files})
+    assert len(runs[0]) == 4
+    assert runs[0] == runs[1]
+
+
+def small(labels):
+    return labels[:, :-1]
+
+
+def unknown(labels):
+    labels[5, 5] = 77
+    return labels
+
+
+@pytest.mark.parametrize(("change", "message"), [(small, r"train\d.*24x31.*24x32"), (unknown, r"train\d.*value 77")])
+def test_bad_products_are_one_line_errors_that_leave_no_output(project, change, message):
+    project.archive("crf.zip", "train", change)
+    result = project.run("crf")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert re.search(f"^Error: .*{message}.*$", result.output, re.MULTILINE), result.output
+    assert not (project.folder / "metrics/crf.json").exists()
+    assert not (project.folder / "out/gallery").exists()
+
+
+def test_missing_product_names_the_file(project):
+    result = project.run("seg")
+    assert result.exit_code == 1
+    assert "out/predictions.zip" in result.output
+
+
+def test_unknown_class_in_a_set_is_refused(project):
+    project.params["evaluate"]["class_sets"] = {"many": ["aunt"]}
+    project.write()
+    project.archive("crf.zip", "train")
+    result = project.run("crf")
+    assert result.exit_code == 1
+    assert "did you mean ant?" in result.output
+
+
+def test_help_says_what_is_read_and_written():
+    text = CliRunner().invoke(main, ["--help"]).output
+    assert "cam|crf|pseudo_labels|seg" in text
+    assert "metrics/PRODUCT.json" in text

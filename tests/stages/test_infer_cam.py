@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from sfc.calibration.network import CamNetwork, load_cam_network, save_cam_network
+from sfc.data.images import normalise
+from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.localization.store import SHARD, CamStore
+from stages.infer_cam import main
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("cat", "dog")
+
+
+def _project(folder, images):
+    """A folder in which infer_cam can run: manifest, images and a CAM network that has learnt nothing."""
+    (folder / "out").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(images):
+        size = [(24, 40), (40, 24), (24, 40), (17, 19)][i % 4]
+        path = folder / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        split = "train" if i < images - 1 else "val"
+        labels = ((0,), (0, 1), (1,), ())[i % 4]
+        records.append(Record(f"im{i}", split, path, None, *size, labels, "", "table"))
+    write_manifest(Manifest(tuple(records), CLASSES), folder / "out/manifest.csv", folder / "out/classes.json")
+    torch.manual_seed(0)
+    network = CamNetwork(
+        arch="resnet18",
+        num_classes=len(CLASSES),
+        frozen_stages=0,
+        batch_norm="frozen",
+        pcm_iters=2,
+        bkg_before_pcm=True,
+        seed_mode="argmax",
+        seed_bkg_scale=0.3,
+        seed_threshold=0.3,
+    )
+    save_cam_network(network, folder / "out/sfc.safetensors", method="sfc")
+    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
+    params["cam"] |= {"splits": ["train", "val"], "scales": [1.0, 0.5], "precision": "fp32"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return records
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFC_DEVICE", "cpu")
+    monkeypatch.setenv("SFC_WORKERS", "0")
+    return lambda: CliRunner().invoke(main)
+
+
+def _launch(processes):
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", *launcher, "-m", "stages.infer_cam"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def _bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "out/cams").iterdir())}
+
+
+def test_writes_the_maps_of_every_image(tmp_path, run):
+    records = _project(tmp_path, 9)
+    done = run()
+    assert done.exit_code == 0, done.output
+    store = CamStore(tmp_path / "out/cams")
+    assert (store.ids, store.kinds, store.scales) == (
+        tuple(r.id for r in records),
+        ("classifier", "prototype"),
+        (1.0, 0.5),
+    )
+    network = load_cam_network(tmp_path / "out/sfc.safetensors", torch.device("cpu"))
+    for record in records:
+        image = torch.from_numpy(np.array(Image.open(record.image))).permute(2, 0, 1)[None]
+        labels = torch.zeros(1, 2)
+        labels[0, list(record.labels)] = 1
+        with torch.inference_mode():
+            alone = network.infer(normalise(image, None), labels, flip=True, mask_absent=False)[0]
+        expected = alone[:, [0, *(i + 1 for i in record.labels)]]
+        np.testing.assert_allclose(store.read(record.id)[0], expected, rtol=1e-3, atol=1e-4)
+    metrics = json.loads((tmp_path / "metrics/infer_cam.json").read_text())
+    assert metrics["images"] == {"train": 8, "val": 1}
+    assert set(metrics["empty"]) == {"classifier", "prototype"}
+
+
+def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
+    _project(tmp_path, 5)
+    assert run().exit_code == 0
+    first = _bytes(tmp_path)
+    for path in (tmp_path / "out/cams").iterdir():
+        path.chmod(0o444)
+    (tmp_path / "out/cams/stale.safetensors").touch()
+    assert run().exit_code == 0
+    assert _bytes(tmp_path) == first
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
+    _project(tmp_path, SHARD + 3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun does
+    assert run().exit_code == 0
+    torch.set_num_threads(threads)
+    alone = _bytes(tmp_path)
+    assert len(alone) == 3  # two shards and the index
+    _launch(2)
+    assert _bytes(tmp_path) == alone
+
+
+def test_a_missing_image_is_one_line(tmp_path, run):
+    records = _project(tmp_path, 2)
+    records[1].image.unlink()
+    done = run()
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == f"Error: {records[1].image}: no such file"
+    assert not list((tmp_path / "out").glob("*cams*"))

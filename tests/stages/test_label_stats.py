@@ -1,0 +1,89 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from sfc.data.manifest import Manifest, Record, write_manifest
+from stages.label_stats import main
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = [(0,)] * 6 + [(0, 1)] * 3 + [(2,)]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+
+    def image(i, split, labels):
+        return Record(f"{split}{i}", split, Path("a.jpg"), None, 8, 8, labels, "hash", "table")
+
+    records = [image(i, "train", labels) for i, labels in enumerate(LABELS)] + [image(0, "val", (2,))]
+    write_manifest(Manifest(tuple(records), ("ant", "bee", "cat")), "out/manifest.csv", "out/classes.json")
+    write_params(tmp_path)
+    return tmp_path
+
+
+def write_params(folder, **dc):
+    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
+    params["dc"] |= {"norm": "mean", "c_ibr": "auto", "n_iter": "auto", **dc}
+    params["sfc"]["batch_size"] = 2
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(*args):
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_stage(project):
+    run()
+    table = rows((project / "out/label_stats.csv").read_text())
+    assert [(r["class"], r["n"], r["demand"]) for r in table] == [
+        ("ant", "9", "14"),
+        ("bee", "3", "8"),
+        ("cat", "1", "10"),
+    ]
+    n_extra = 4 * 1.3 * 5 / 3  # ibr.n * classes an image * steps an epoch / classes
+    assert all(float(r["n_extra"]) == pytest.approx(n_extra) for r in table)
+    assert sum(float(r["dc"]) for r in table) == pytest.approx(3)
+    metrics = json.loads((project / "metrics/label_stats.json").read_text())
+    assert (metrics["split"], metrics["images"], metrics["n_iter"], metrics["c_ibr"]) == ("train", 10, 5, 1.3)
+    assert metrics["images_per_class"] == {"largest": 9, "smallest": 1}
+
+
+@pytest.mark.parametrize("c_ibr", ["simulate", 3.0])
+def test_other_ways_to_c_ibr(project, c_ibr):
+    write_params(project, c_ibr=c_ibr)
+    run()
+    found = json.loads((project / "metrics/label_stats.json").read_text())["c_ibr"]
+    assert found == 3.0 if c_ibr == 3.0 else 1 < found < 2
+
+
+def test_table_alone_prints_what_the_stage_writes(project):
+    names = ("ant", "bee", "cat")
+    lines = [f"i{i},train,{' '.join(names[c] for c in labels)}" for i, labels in enumerate(LABELS)]
+    text = "\n".join(["image_id,split,classes", *lines, "x,train,", "y,val,bee cat"]) + "\n"
+    (project / "table.csv").write_text(text)
+    printed = run("--labels", "table.csv").stdout
+    assert not (project / "out/label_stats.csv").exists()
+    run()
+    assert printed == (project / "out/label_stats.csv").read_text()
+    write_params(project, n_iter=1)
+    assert [r["n"] for r in rows(run("--labels", "table.csv", "--split", "val").stdout)] == ["0", "1", "1"]
+
+
+def test_unknown_split(project):
+    (project / "table.csv").write_text("image_id,split,classes\na,train,ant\n")
+    result = CliRunner().invoke(main, ["--labels", "table.csv", "--split", "vla"])
+    assert result.exit_code == 1
+    assert "no image of split vla; it has train" in result.output

@@ -1,0 +1,86 @@
+"""Stage train_seg on six tiny images: what it writes, that it writes it again, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.refinement.label_archive import LabelArchiveWriter
+from sfc.segmentation.deeplab import load_segmenter
+from stages.train_seg import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "backbone": {"arch": "resnet18", "weights": "none", "frozen_stages": 3, "batch_norm": "frozen"},
+    "precision": "fp32",
+    "atrous_rates": [1, 2],
+    "steps": 3,
+    "batch_size": 2,
+    "crop": 24,
+    "train_scales": [0.5],
+    "lr": 1e-4,
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in which train_seg can run: manifest, images and pseudo-labels, one of them all unsure."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    rng = np.random.default_rng(0)
+    records = []
+    with LabelArchiveWriter(tmp_path / "out/pseudo_labels.zip") as writer:
+        for i, size in enumerate([(30, 20), (20, 30), (9, 40), (24, 24), (24, 24), (1, 1)]):
+            path = tmp_path / f"{i}.png"
+            Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+            records.append(Record(f"im{i}", "train", path, None, *size, (0,), "", "table"))
+            label = rng.choice([0, 1, 2, 255], size=size) if i else np.full(size, 255)
+            writer.write(f"im{i}", label.astype(np.uint8))
+    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
+    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
+    params["seg"] |= SETTINGS
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.setenv("SFC_DEVICE", "cpu")
+    monkeypatch.setenv("SFC_WORKERS", "0")
+    return tmp_path
+
+
+def run():
+    return CliRunner().invoke(main)
+
+
+def test_writes_model_curve_and_metrics_and_the_same_again(project):
+    written = ("out/seg.safetensors", "plots/train_seg.csv", "metrics/train_seg.json")
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert load_segmenter("out/seg.safetensors", "cpu").num_classes == 3
+    assert (project / "plots/train_seg.csv").read_text().splitlines()[0] == "step,loss"
+    metrics = json.loads((project / "metrics/train_seg.json").read_text())
+    assert {name: metrics[name] for name in ("steps", "images", "classes")} == {"steps": 3, "images": 6, "classes": 3}
+    assert metrics["last"]["loss"] > 0
+    assert not (project / ".scratch").exists() or not list((project / ".scratch").rglob("*.pt"))
+    first = [(project / name).read_bytes() for name in written]
+    assert run().exit_code == 0
+    assert [(project / name).read_bytes() for name in written] == first
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (np.zeros((30, 21)), "im0 is 30x21, its image 30x20"),
+        (np.full((30, 20), 3), "im0 has label 3, but there are 2 classes"),
+    ],
+)
+def test_refuses_labels_that_do_not_fit(project, label, message):
+    with LabelArchiveWriter("out/pseudo_labels.zip") as writer:
+        for i, size in enumerate([None, (20, 30), (9, 40), (24, 24), (24, 24), (1, 1)]):
+            writer.write(f"im{i}", (np.zeros(size) if i else label).astype(np.uint8))
+    done = run()
+    assert done.exit_code == 1
+    assert message in done.output.splitlines()[-1]
+    assert not (project / "out/seg.safetensors").exists()
