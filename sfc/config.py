@@ -174,6 +174,8 @@ class Walk(Section):
     background: Fraction
     flip: bool
     scale: Positive  # images are resized by this before the affinity network
+    batch_size: Count  # images of one size
+    precision: Precision
 
 
 class Seg(Section):

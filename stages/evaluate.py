@@ -27,11 +27,11 @@ PATHS = {
     "pseudo_labels": "out/pseudo_labels.zip",
     "seg": "out/predictions.zip",
 }
-HEADINGS = {
-    "cam": "cam: class activation maps and the labels they give",
-    "crf": "crf: CAM labels refined by the dense CRF",
-    "pseudo_labels": "pseudo_labels: what the segmentation model is trained on",
-    "seg": "seg: predictions of the segmentation model",
+MEANING = {
+    "cam": "class activation maps and the labels they give",
+    "crf": "CAM labels refined by the dense CRF",
+    "pseudo_labels": "what the segmentation model is trained on",
+    "seg": "predictions of the segmentation model",
 }
 
 
@@ -66,7 +66,7 @@ def main(product, evaluate, fusion_eval):
     with output(f"out/gallery/{product}") as folder:
         folder.mkdir()
         blocks = [block(record) for record in choose(records, evaluate.gallery)]
-        sheets = write_sheets(folder, product, f"{HEADINGS[product]}, {split} images", blocks)
+        sheets = write_sheets(folder, product, f"{product}: {MEANING[product]}, {split} images", blocks)
     write_json(f"metrics/{product}.json", metrics)
     figures = ", ".join(_figure(split, tally) for split, _, tally in measured)
     return f"evaluate {product}: {figures}; metrics/{product}.json, {sheets} sheets in out/gallery/{product}"
@@ -91,8 +91,9 @@ def _add_all(tally, records, label):
 
 
 def _figure(split, tally):
-    miou = 100 * scores(tally.main.matrix).miou
-    return f"{split} mIoU {miou:.1f} %" if miou == miou else f"{split} has no masks"
+    if not tally.main.images.any():
+        return f"{split} has no masks"
+    return f"{split} mIoU {100 * scores(tally.main.matrix).miou:.1f} %"
 
 
 if __name__ == "__main__":

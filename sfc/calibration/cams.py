@@ -95,7 +95,7 @@ def prototype_seeds(cam: Tensor, mask: Tensor, *, mode: str, bkg_scale: float, t
     if mode == "threshold":
         return (cam > threshold).float() * mask
     weighted = torch.cat([cam[:, :1] * bkg_scale, cam[:, 1:]], dim=1)
-    one_hot = torch.zeros_like(cam).scatter_(1, weighted.argmax(dim=1, keepdim=True), 1.0)
+    one_hot = torch.zeros_like(cam).scatter_(1, weighted.max(dim=1, keepdim=True).indices, 1.0)
     return one_hot * mask
 
 

@@ -11,6 +11,9 @@ from sfc.refinement.label_archive import voc_palette
 
 TILE = (224, 168)  # width, height: 4:3, so that photographs fill it
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (225, 225, 225)
+# The VOC colour map, its classes mixed with white: (64, 0, 0) is hard to see on the black background.
+_COLOURS = voc_palette()
+_COLOURS[1:255] = 255 - (255 - _COLOURS[1:255]) * 0.7
 # Dark to bright, so that the order of values also shows in grey.
 _HEAT = np.array([(20, 20, 90), (110, 30, 140), (215, 60, 80), (250, 150, 40), (255, 240, 120)], np.float64)
 
@@ -26,8 +29,8 @@ def photograph(image: np.ndarray) -> Image.Image:
 
 
 def label_picture(labels: np.ndarray) -> Image.Image:
-    """(H, W) uint8 label map as a tile in the colours of the PASCAL VOC colour map."""
-    return _fit(voc_palette()[labels], Image.Resampling.NEAREST)
+    """(H, W) uint8 label map as a tile in the colours that `legend` names."""
+    return _fit(_COLOURS[labels], Image.Resampling.NEAREST)
 
 
 def heat_picture(image: np.ndarray, heat: np.ndarray) -> Image.Image:
@@ -47,13 +50,12 @@ def legend(values: Sequence[int], names: Sequence[str]) -> Image.Image:
     """A tile with a coloured square and a name for each label-map value."""
     tile = Image.new("RGB", TILE, PAPER)
     draw = ImageDraw.Draw(tile)
-    palette = voc_palette()
     rows, line = 8, TILE[1] // 8
     columns = -(-len(values) // rows)
     width = TILE[0] // max(columns, 1)
     for i, (value, name) in enumerate(zip(values, names, strict=True)):
         x, y = i // rows * width + 4, i % rows * line
-        draw.rectangle((x, y + 3, x + 14, y + 17), fill=tuple(palette[value].tolist()), outline=INK)
+        draw.rectangle((x, y + 3, x + 14, y + 17), fill=tuple(_COLOURS[value].tolist()), outline=INK)
         draw.text((x + 20, y + 10), shorten(name, width - 26, 13), fill=INK, font=font(13), anchor="lm")
     return tile
 

@@ -62,7 +62,7 @@ class CamTally:
         normalised = self.rule.normalised(record)
         keys = label_keys(record.labels)
         for method in self.rule.methods:
-            # max, not argmax: torch's argmax over the first axis is 30 times slower
+            # max, not argmax: torch's argmax over the first axis is several times slower on a CPU
             labels = to_labels(self.rule.cams(normalised, method).max(0).indices, keys)
             self.confusions[method].add(record.id, truth, labels)
             self._sweeps[method].add(record.id, truth, self.rule.foreground(normalised, method), keys[1:])

@@ -52,7 +52,7 @@ class EdgeNetwork(nn.Module):
         return logits[:, : -(-height // 4), : -(-width // 4)]
 
     def edges(self, images: Tensor, *, flip: bool) -> Tensor:
-        """Edge maps (B, ceil(H / 4), ceil(W / 4)) float32 in 0..1; `flip` averages the logits with the mirror image's."""
+        """Edge maps (B, ceil(H / 4), ceil(W / 4)) float32 in 0..1; `flip` averages logits with the mirror image's."""
         if not flip:
             return self(images).sigmoid()
         plain, mirrored = self(torch.cat([images, images.flip(3)])).chunk(2)

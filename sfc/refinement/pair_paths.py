@@ -36,7 +36,7 @@ def offsets(radius: int) -> tuple[Offset, ...]:
 
 @lru_cache
 def _recipes(radius: int) -> tuple[tuple[tuple[int, Offset], ...], ...]:
-    """For each offset, shifted earlier paths that together are its path: (0 for the pixel itself, else 1 + k; shift)."""
+    """For each offset, shifted earlier paths that together are its path: (0 for a pixel itself, else 1 + k; shift)."""
     known = [frozenset({(0, 0)})]
     recipes = []
     for offset in offsets(radius):

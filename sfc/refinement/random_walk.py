@@ -37,6 +37,9 @@ def random_walk(maps: Tensor, edge: Tensor, *, radius: int, beta: float, steps: 
         steps are 1e-4 of the maximum off, whatever way they are made.
     """
     batch, channels, height, width = maps.shape
+    if batch > 1 and maps.device.type == "cpu":  # the matrix of one image stays in a core's cache
+        walks = [random_walk(m[None], e[None], radius=radius, beta=beta, steps=steps) for m, e in zip(maps, edge)]
+        return torch.cat(walks)
     edge = edge.double()
     started = maps * (1 - edge[:, None])
     transition = _transition(edge, radius, beta)
@@ -52,7 +55,7 @@ def random_walk(maps: Tensor, edge: Tensor, *, radius: int, beta: float, steps: 
 
 def _transition(edge: Tensor, radius: int, beta: float) -> Tensor:
     """The walk's (BHW, BHW) matrix, rows summing to 1, as sparse CSR; images do not meet."""
-    height, width = edge.shape[1:]
+    width = edge.shape[2]
     affinity = pair_affinities(edge, radius).pow(beta)
     affinity[affinity < _NO_AFFINITY] = 0
     affinity = affinity.transpose(0, 1).flatten(1)  # (P, B * H * W)
@@ -72,7 +75,7 @@ def _transition(edge: Tensor, radius: int, beta: float) -> Tensor:
     columns = columns + torch.tensor([shifts[i] for i in order], dtype=torch.int32, device=edge.device)
     ends = present.sum(dim=1).cumsum(0, dtype=torch.int32)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", message="Sparse (CSR|invariant)")
         size = (len(dense), len(dense))
         return torch.sparse_csr_tensor(
             F.pad(ends, (1, 0)), columns[present], dense[present], size=size, check_invariants=False

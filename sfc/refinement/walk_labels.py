@@ -1,17 +1,107 @@
-"""From CAMs and an edge map to pseudo-labels: SFC's rule of two random walks."""
+"""From CAMs and images to pseudo-labels: SFC's rule of two random walks, over whole images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sfc.backbone import fold_batch_norm
+from sfc.data.crops import scaled_size
+from sfc.data.images import normalise, resize_image
+from sfc.data.manifest import Record
+from sfc.localization.fusion import fuse, label_keys, normalise_scales, to_labels
+from sfc.localization.multiscale import read_record
+from sfc.localization.store import CamStore
+from sfc.refinement.affinity import EdgeNetwork
 from sfc.refinement.random_walk import random_walk
 
 _STRIDE = 4  # of the edge map
+_AHEAD = 2  # batches in hand for each thread
+
+
+class EdgeReader:
+    """Edge maps of images on file.
+
+    Args:
+        network: in evaluation mode on `device`; its batch norms are folded, so it must not be saved any more.
+        scale: images are resized by this first.
+        flip: see `EdgeNetwork.edges`.
+        precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
+    """
+
+    def __init__(self, network: EdgeNetwork, *, scale: float, flip: bool, precision: str, device: torch.device):
+        fold_batch_norm(network.backbone)
+        if precision == "bf16":
+            network.backbone.to(torch.bfloat16)  # once, not in every batch
+        self.network = network
+        self.scale = scale
+        self.flip = flip
+        self.precision = precision
+        self.device = device
+
+    def __call__(self, records: Sequence[Record]) -> tuple[Tensor, tuple[int, int]]:
+        """Edges (B, h, w) float32 in 0..1 of images of one size, and the (height, width) the network saw them at.
+
+        Raises:
+            UserError: an image does not decode or has not the size the manifest says.
+        """
+        seen = scaled_size((records[0].height, records[0].width), self.scale)
+        images = np.stack([resize_image(read_record(record), *seen) for record in records])
+        images = normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), None)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.network.edges(images, flip=self.flip), seen
+
+
+def refine_images(
+    batches: Sequence[Sequence[Record]],
+    store: CamStore,
+    edges: EdgeReader,
+    *,
+    fusion: dict[str, float],
+    rule: dict[str, float],
+    workers: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Pseudo-labels of all images, in the order of `batches`; memory does not grow with their number.
+
+    Args:
+        batches: of images of one size. An image without a class is all background.
+        fusion: keyword arguments of `fuse`.
+        rule: those of `walk_labels` from `radius` on.
+        workers: threads, each of which sees a batch through, on one core.
+
+    Yields:
+        Image id and label map (H, W) uint8 at the size of the image file.
+
+    Raises:
+        UserError: as `EdgeReader` and `CamStore.read`.
+    """
+    work = partial(_refine_batch, store=store, edges=edges, fusion=fusion, rule=rule)
+    return (item for labels in _threaded(work, batches, workers) for item in labels)
+
+
+@torch.inference_mode()
+def _refine_batch(
+    records: Sequence[Record], *, store: CamStore, edges: EdgeReader, fusion: dict, rule: dict
+) -> list[tuple[str, np.ndarray]]:
+    labels = {record.id: np.zeros((record.height, record.width), np.uint8) for record in records}
+    classified = [record for record in records if record.labels]
+    if classified:
+        cams = []
+        for record in classified:
+            maps = [torch.from_numpy(m).to(edges.device) for m in store.read(record.id)]
+            cams.append(fuse(normalise_scales(maps, (record.height, record.width)), **fusion))
+        edge, seen = edges(classified)
+        for record, channels in zip(classified, walk_labels(cams, edge, seen=seen, **rule), strict=True):
+            labels[record.id] = to_labels(channels.cpu(), label_keys(record.labels))
+    return list(labels.items())
 
 
 def walk_labels(
@@ -26,13 +116,13 @@ def walk_labels(
     second_power: float,
     background: float,
 ) -> list[Tensor]:
-    """Label images of one size (public SFC code).
+    """The public SFC rule, for images of one size.
 
     The first walk spreads the foreground of cam^power, and a constant stands for the background; the second spreads
     all of cam^second_power, background channel included. Each result is divided by its maximum; their sum decides.
 
     Args:
-        cams: one (K', H, W) float32 >= 0 an image, background first; K' may differ.
+        cams: one (K', H, W) float32 >= 0 an image, background first; K' > 1 may differ.
         edge: (B, h, w) float32 in 0..1, their edge maps at stride 4.
         seen: (height, width) of the images the edge network saw, (H, W) unless they were resized for it.
         radius, beta, steps: see `random_walk`.
@@ -68,3 +158,18 @@ def _upsample(maps: Tensor, seen: tuple[int, int], size: Sequence[int]) -> Tenso
 def _scaled(maps: Tensor) -> Tensor:
     """Divided by the maximum over all channels; zero maps stay zero."""
     return maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _threaded(work: Callable, items: Sequence, workers: int) -> Iterator:
+    """`map(work, items)` on threads whose tensor operations use one core each; torch lets go of Python's lock."""
+    with ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,81 @@
+"""Stage pseudo_labels: the labels the segmentation model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from sfc.config import Fusion, PseudoLabels, Walk
+from sfc.data.manifest import Record, read_manifest
+from sfc.localization.multiscale import equal_sizes
+from sfc.localization.store import CamStore
+from sfc.refinement.affinity import load_edge_network
+from sfc.refinement.label_archive import LabelArchive
+from sfc.refinement.walk_labels import EdgeReader, refine_images
+from sfc.training import distributed
+from stages._labels import write_labels
+from stages._stage import device, progress, say, stage, workers, write_json
+
+
+@stage(
+    "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over.",
+    reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip",
+    writes="out/pseudo_labels.zip, metrics/refine.json",
+    params=("fusion.walk", "walk", "pseudo_labels"),
+)
+def main(fusion_walk: Fusion, walk: Walk, pseudo_labels: PseudoLabels) -> str:
+    target = device()
+    distributed.start(target)
+    records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
+    mine = equal_sizes(records, walk.batch_size)[distributed.rank() :: distributed.world_size()]
+    if pseudo_labels.refine == "irn":
+        say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
+        labels = _walked(mine, fusion_walk, walk, target)
+    else:
+        say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
+        archive = LabelArchive("out/crf.zip")
+        labels = ((record.id, archive.read(record.id)) for batch in mine for record in batch)
+    labels = progress(labels, total=sum(map(len, mine)), label="pseudo-labels")
+    counts = write_labels("out/pseudo_labels.zip", labels, ids=[record.id for record in records])
+    if distributed.is_main():
+        background, foreground = counts[0] / counts.sum(), counts[1:255].sum() / counts.sum()
+        write_json(
+            "metrics/refine.json",
+            {
+                "split": "train",
+                "images": len(records),
+                "images_without_class": sum(not record.labels for record in records),
+                "refine": pseudo_labels.refine,
+                "background": float(background),
+                "foreground": float(foreground),
+            },
+        )
+    distributed.stop()
+    return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
+
+
+def _walked(
+    batches: list[list[Record]], fusion: Fusion, walk: Walk, target: torch.device
+) -> Iterator[tuple[str, np.ndarray]]:
+    rule = {"radius", "beta", "steps", "power", "second_power", "background"}
+    return refine_images(
+        batches,
+        CamStore("out/cams"),
+        EdgeReader(
+            load_edge_network("out/irn.safetensors", target),
+            scale=walk.scale,
+            flip=walk.flip,
+            precision=walk.precision,
+            device=target,
+        ),
+        fusion=fusion.model_dump(),
+        rule=walk.model_dump(include=rule),
+        workers=workers(),
+    )
+
+
+if __name__ == "__main__":
+    main()

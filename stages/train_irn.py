@@ -1,0 +1,98 @@
+"""Stage train_irn: the edge network, trained on the confident labels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from sfc.backbone import load_backbone_weights
+from sfc.config import Irn
+from sfc.data.batches import batches, steps_per_epoch
+from sfc.data.crops import LabelledCrops
+from sfc.data.manifest import Record, read_manifest
+from sfc.errors import UserError
+from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, save_edge_network
+from sfc.refinement.label_archive import LabelArchive
+from sfc.training import distributed
+from sfc.training.loop import train
+from sfc.training.optim import poly, sgd
+from stages._stage import device, output, progress, say, stage, weights_path, workers, write_json
+from stages._training import run_checkpoint, seeded, write_curve
+
+INPUTS = ["out/manifest.csv", "out/classes.json", "out/confident.zip"]
+
+
+@stage(
+    "Train the affinity network on the confident labels.",
+    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when irn.backbone.weights is sfc",
+    writes="out/irn.safetensors (last step), plots/train_irn.csv, metrics/train_irn.json",
+    params=("irn",),
+)
+def main(irn: Irn) -> str:
+    target = device()
+    distributed.start(target)
+    records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    steps = steps_per_epoch(len(records), irn.batch_size) * irn.epochs
+    weights = weights_path(irn.backbone.weights)
+    say(f"train_irn: {steps} steps of {irn.batch_size} images on {target}, {len(records)} training images")
+
+    backbone = irn.backbone.model_dump(exclude={"weights"})
+    objective = seeded(irn.random_seed, lambda: EdgeObjective(EdgeNetwork(**backbone), radius=irn.radius))
+    load_backbone_weights(objective.network.backbone, weights)
+    objective = objective.to(target, memory_format=torch.channels_last)
+    crops = LabelledCrops(
+        records,
+        partial(read_label, archive=LabelArchive("out/confident.zip")),
+        crop=irn.crop,
+        rescale=irn.rescale,
+        uniform=True,
+        image_scale=1.0,
+        seed=irn.random_seed,
+    )
+    group = {"params": list(objective.parameters()), "lr": irn.lr, "weight_decay": irn.weight_decay}
+    checkpoint = run_checkpoint("train_irn", sections=[irn], inputs=[*INPUTS, weights])
+    rows = train(
+        objective,
+        batches=lambda first: batches(
+            crops,
+            seed=irn.random_seed,
+            batch_size=irn.batch_size,
+            first_step=first,
+            steps=steps,
+            workers=workers(),
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+        ),
+        steps=steps,
+        optimiser=sgd([group], momentum=irn.momentum),
+        lr_factor=poly(steps, irn.power),
+        clip_norm=irn.clip_norm,
+        precision=irn.precision,
+        device=target,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    if distributed.is_main():
+        with output("out/irn.safetensors") as path:
+            save_edge_network(objective.network, path)
+        write_curve("plots/train_irn.csv", rows)
+        last = {name: value for name, value in rows[-1].items() if name != "step"}
+        write_json("metrics/train_irn.json", {"steps": steps, "images": len(records), "last": last})
+        checkpoint.delete()
+    distributed.stop()
+    return f"train_irn: {steps} steps, loss {rows[-1]['loss']:.3f}, to out/irn.safetensors"
+
+
+def read_label(record: Record, *, archive: LabelArchive) -> np.ndarray:
+    """The confident label of one image, (H, W) uint8; raises UserError if it has not the image's size."""
+    label = archive.read(record.id)
+    if label.shape != (record.height, record.width):
+        found, wanted = f"{label.shape[0]}x{label.shape[1]}", f"{record.height}x{record.width}"
+        raise UserError(f"{archive.path}: {record.id} is {found}, its image {wanted}; run the stage crf again")
+    return label
+
+
+if __name__ == "__main__":
+    main()
