@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def fold_batch_norm(backbone: Backbone) -> Backbone:
     """
     for module in list(backbone.modules()):
         names = list(module._modules)
-        for conv, norm in zip(names, names[1:], strict=False):
+        for conv, norm in itertools.pairwise(names):
             parts = module._modules
             if isinstance(parts[conv], nn.Conv2d) and isinstance(parts[norm], nn.BatchNorm2d):
                 parts[conv] = fuse_conv_bn_eval(parts[conv].eval(), parts[norm].eval())

@@ -21,6 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
 Precision = Literal["fp32", "bf16"]
 Scales = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
@@ -151,7 +152,7 @@ class Irn(Section):
     batch_size: Count
     crop: Count
     rescale: tuple[Positive, Positive]
-    radius: Count
+    radius: Radius
     lr: Positive
     momentum: NonNegative
     weight_decay: NonNegative
@@ -166,7 +167,7 @@ class PseudoLabels(Section):
 class Walk(Section):
     """Random walk on the pair affinities."""
 
-    radius: Count
+    radius: Radius
     beta: Positive
     steps: Count
     power: Positive

@@ -94,11 +94,13 @@ def device() -> torch.device:
 
 
 def workers() -> int:
-    """Worker processes for decoding and CRFs: SFC_WORKERS, else one per core this process may use."""
+    """Worker processes for decoding and CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
     value = os.environ.get("SFC_WORKERS", "")
     if value and not value.isdigit():
         raise UserError(f"SFC_WORKERS={value}: expected a whole number of worker processes")
-    return int(value) if value else len(os.sched_getaffinity(0))
+    if value:
+        return int(value)
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import numpy as np
 
 from sfc.config import Predict
 from sfc.data.manifest import Record, read_manifest
+from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
 from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.segmentation.deeplab import load_segmenter
-from sfc.segmentation.inference import equal_size_batches, predict_labels
+from sfc.segmentation.inference import predict_labels
 from sfc.training import distributed
 from stages._spread import shared_folder
 from stages._stage import device, output, progress, say, stage, workers, write_json
@@ -41,7 +42,7 @@ def main(predict: Predict) -> str:
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")
 
     # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
-    mine = equal_size_batches(records, predict.batch_size)[distributed.rank() :: distributed.world_size()]
+    mine = equal_sizes(records, predict.batch_size)[distributed.rank() :: distributed.world_size()]
     labels = predict_labels(
         network,
         mine,

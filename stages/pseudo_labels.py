@@ -9,7 +9,7 @@ import torch
 
 from sfc.config import Fusion, PseudoLabels, Walk
 from sfc.data.manifest import Record, read_manifest
-from sfc.localization.multiscale import equal_sizes
+from sfc.data.whole_images import equal_sizes
 from sfc.localization.store import CamStore
 from sfc.refinement.affinity import load_edge_network
 from sfc.refinement.label_archive import LabelArchive

@@ -38,8 +38,8 @@ def random_walk(maps: Tensor, edge: Tensor, *, radius: int, beta: float, steps: 
     """
     batch, channels, height, width = maps.shape
     if batch > 1 and maps.device.type == "cpu":  # the matrix of one image stays in a core's cache
-        walks = [random_walk(m[None], e[None], radius=radius, beta=beta, steps=steps) for m, e in zip(maps, edge)]
-        return torch.cat(walks)
+        pairs = zip(maps.split(1), edge.split(1), strict=True)
+        return torch.cat([random_walk(*pair, radius=radius, beta=beta, steps=steps) for pair in pairs])
     edge = edge.double()
     started = maps * (1 - edge[:, None])
     transition = _transition(edge, radius, beta)
@@ -62,10 +62,7 @@ def _transition(edge: Tensor, radius: int, beta: float) -> Tensor:
     rows, shifts = [torch.ones_like(affinity[0])], [0]
     for (dy, dx), forward in zip(offsets(radius), affinity, strict=True):
         shift = dy * width + dx
-        # no affinity leads out of an image, so none is shifted past the ends or into another row
-        backward = torch.zeros_like(forward)
-        backward[shift:] = forward[: len(forward) - shift]
-        rows += [forward, backward]
+        rows += [forward, forward.roll(shift)]  # no affinity leads out of an image, so none is rolled into another
         shifts += [shift, -shift]
     order = sorted(range(len(shifts)), key=shifts.__getitem__)  # CSR keeps a row's columns in ascending order
     dense = torch.stack([rows[i] for i in order], dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,20 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfc.data.crops import scaled_size
-from sfc.data.images import normalise, read_image, resize_image
+from sfc.data.images import normalise, resize_image
 from sfc.data.manifest import Record
-from sfc.errors import UserError
+from sfc.data.whole_images import read_record
 from sfc.refinement.dense_crf import crf_probabilities
 from sfc.refinement.pool import ordered_map
 from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
-
-
-def equal_size_batches(records: Iterable[Record], batch_size: int) -> list[list[Record]]:
-    """Lists of at most `batch_size` records whose images have one size; sizes in order of first appearance."""
-    sizes: dict[tuple[int, int], list[Record]] = {}
-    for record in records:
-        sizes.setdefault((record.height, record.width), []).append(record)
-    return [same[i : i + batch_size] for same in sizes.values() for i in range(0, len(same), batch_size)]
 
 
 def predict_labels(
@@ -44,7 +36,7 @@ def predict_labels(
 
     Args:
         network: in evaluation mode on `device`.
-        batches: of images of equal size, see `equal_size_batches`.
+        batches: of images of equal size, see `sfc.data.whole_images.equal_sizes`.
         scales, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
         crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
@@ -95,7 +87,7 @@ def _read_ahead(batches: Sequence[list[Record]], image_scale: float, threads: in
 
 def read_batch(records: Sequence[Record], *, image_scale: float) -> Tensor:
     """Images of one size, resized as in training: (B, 3, h, w) uint8 RGB."""
-    images = [resize_image(_read(r), *scaled_size((r.height, r.width), image_scale)) for r in records]
+    images = [resize_image(read_record(r), *scaled_size((r.height, r.width), image_scale)) for r in records]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
@@ -120,17 +112,9 @@ def _crf_labels(item: tuple[Record, np.ndarray], **crf: float) -> tuple[str, np.
     # The small logits travel to the worker process; only there do they grow to the image's size.
     record, logits = item
     probabilities = _full_size(torch.from_numpy(logits), record).softmax(0).numpy()
-    return record.id, crf_probabilities(_read(record), probabilities, **crf).argmax(0).astype(np.uint8)
+    return record.id, crf_probabilities(read_record(record), probabilities, **crf).argmax(0).astype(np.uint8)
 
 
 def _full_size(logits: Tensor, record: Record) -> Tensor:
     size = (record.height, record.width)
     return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-def _read(record: Record) -> np.ndarray:
-    image = read_image(record.image)
-    if image.shape[:2] != (record.height, record.width):
-        found, wanted = "x".join(map(str, image.shape[:2])), f"{record.height}x{record.width}"
-        raise UserError(f"{record.image}: {found} pixels, the manifest says {wanted}; run the stage prepare again")
-    return image

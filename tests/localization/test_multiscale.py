@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sfc.data.manifest import Record
+from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
-from sfc.localization.multiscale import equal_sizes, infer_cams
+from sfc.localization.multiscale import infer_cams
 
 SCALES = (1.0, 0.5, 1.5)
 

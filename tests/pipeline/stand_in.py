@@ -35,7 +35,7 @@ def main(module: str, key: str = "") -> None:
         for part in name.split("."):
             value = value[part]
         digest.update(json.dumps(value).encode())
-    for out in [*spec.get("outs", []), *spec.get("metrics", []), *spec.get("plots", [])]:
+    for out in [*spec.get("outs", []), *spec["metrics"]]:
         _write(Path(fill(out if isinstance(out, str) else next(iter(out)))), digest.hexdigest())
 
 

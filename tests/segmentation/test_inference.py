@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sfc.data.manifest import Record
+from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
 from sfc.refinement.dense_crf import crf_probabilities
 from sfc.segmentation.deeplab import DeepLabV2
-from sfc.segmentation.inference import equal_size_batches, image_logits, predict_labels, read_batch
+from sfc.segmentation.inference import image_logits, predict_labels, read_batch
 
 CRF = {
     "iterations": 2,
@@ -55,12 +56,12 @@ def records(tmp_path):
 
 def run(network, records, *, batch_size=8, **options):
     options = {"scales": (1.0, 0.5), "flip": True, "precision": "fp32", "crf": None, "workers": 2, **options}
-    batches = equal_size_batches(records, batch_size)
+    batches = equal_sizes(records, batch_size)
     return dict(predict_labels(network, batches, device=torch.device("cpu"), **options))
 
 
 def test_batches_are_of_equal_size_and_hold_every_image_once(records):
-    batches = equal_size_batches(records, 2)
+    batches = equal_sizes(records, 2)
     assert [[r.id[-1] for r in batch] for batch in batches] == [["0", "2"], ["6"], ["1", "5"], ["3"], ["4"]]
 
 
@@ -83,7 +84,7 @@ def test_grouping_does_not_change_labels(records):
 
 
 def test_processes_share_batches_without_changing_labels(records):
-    network, batches = make(), equal_size_batches(records, 2)
+    network, batches = make(), equal_sizes(records, 2)
     whole = run(network, records, batch_size=2, precision="bf16")
     options = {"scales": (1.0, 0.5), "flip": True, "precision": "bf16", "crf": None, "workers": 1}
     for rank in range(2):
@@ -124,12 +125,12 @@ def test_crf_sharpens_the_full_size_probabilities(records):
     probabilities = F.interpolate(logits, size=(23, 37), mode="bilinear", align_corners=False).softmax(1)[0].numpy()
     expected = crf_probabilities(np.array(Image.open(record.image)), probabilities, **CRF).argmax(0)
     found = run(network, records, scales=(1.0,), flip=False, crf=CRF)
-    assert list(found) == [r.id for batch in equal_size_batches(records, 8) for r in batch]
+    assert list(found) == [r.id for batch in equal_sizes(records, 8) for r in batch]
     assert (found[record.id] != expected).mean() < 0.01
     assert found["image4"].shape == (1, 1)
 
 
 def test_changed_image_is_named(records):
     Image.new("RGB", (5, 4)).save(records[1].image)
-    with pytest.raises(UserError, match=r"1\.png: 4x5 pixels, the manifest says 16x16"):
+    with pytest.raises(UserError, match=r"1\.png: 4 x 5 pixels, but the manifest says 16 x 16"):
         run(make(), records)

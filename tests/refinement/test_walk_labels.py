@@ -1,0 +1,142 @@
+"""SFC's rule of two walks against the dense matrix, step by step; then over image files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfc.data.manifest import Record
+from sfc.errors import UserError
+from sfc.localization.fusion import fuse, normalise_scales
+from sfc.localization.store import CamStore, CamWriter
+from sfc.refinement.affinity import EdgeNetwork
+from sfc.refinement.walk_labels import EdgeReader, refine_images, walk_labels
+from tests.refinement.test_random_walk import dense_walk
+
+RULE = {"radius": 3, "beta": 8.0, "steps": 32, "power": 1.3, "second_power": 1.69, "background": 0.25}
+FUSION = {"prototype_weight": 0.3, "fg_gain": 2.0, "bg_offset": 0.4}
+
+
+def resized(maps, height, width):
+    """Bilinear without corner alignment, by loops over the target's rows and columns; edges are repeated."""
+
+    def weights(size, target):
+        matrix = np.zeros((target, size))
+        for i in range(target):
+            place = max((i + 0.5) * size / target - 0.5, 0)
+            low = min(int(place), size - 1)
+            high = min(low + 1, size - 1)
+            matrix[i, low] += 1 - (place - low)
+            matrix[i, high] += place - low
+        return matrix
+
+    return weights(maps.shape[1], height) @ maps @ weights(maps.shape[2], width).T
+
+
+def scores_by_the_rule(cam, edge, seen):
+    """(K', H, W) scores of one image in float64."""
+    size, (h, w) = cam.shape[1:], edge.shape
+    walk = {name: RULE[name] for name in ("radius", "beta", "steps")}
+
+    def walked(maps):
+        full = resized(dense_walk(maps, edge, **walk), 4 * h, 4 * w)[:, : seen[0], : seen[1]]
+        full = full if seen == size else resized(full, *size)
+        return full / full.max()
+
+    small = resized(cam, h, w)
+    second = walked(small ** RULE["second_power"])
+    first = walked(small[1:] ** RULE["power"])
+    return second + np.concatenate([np.full_like(first[:1], RULE["background"]), first])
+
+
+@pytest.mark.parametrize(("size", "seen"), [((22, 30), (22, 30)), ((22, 30), (11, 15)), ((9, 11), (18, 22))])
+def test_labels_follow_the_rule(size, seen):
+    rng = np.random.default_rng(0)
+    h, w = -(-seen[0] // 4), -(-seen[1] // 4)
+    edge = rng.random((2, h, w)).astype(np.float32) ** 2
+    cams = [resized(rng.random((k, 3, 4)), *size).astype(np.float32) for k in (3, 2)]
+    labels = walk_labels(list(map(torch.tensor, cams)), torch.tensor(edge), seen=seen, **RULE)
+    winners = set()
+    for label, cam, e in zip(labels, cams, edge, strict=True):
+        scores = np.sort(scores_by_the_rule(cam.astype(float), e.astype(float), seen), axis=0)
+        expected = scores_by_the_rule(cam.astype(float), e.astype(float), seen).argmax(axis=0)
+        clear = scores[-1] - scores[-2] > 1e-5
+        assert clear.mean() > 0.99
+        np.testing.assert_array_equal(label.numpy()[clear], expected[clear])
+        winners.update(label.unique().tolist())
+    assert winners == {0, 1, 2}
+
+
+def test_classes_without_activation_lose_to_the_background():
+    cam = torch.zeros(3, 8, 8)
+    cam[0] = 0.4
+    (label,) = walk_labels([cam], torch.zeros(1, 2, 2), seen=(8, 8), **RULE)
+    assert not label.any()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five images of two sizes, one of them without a class, and their raw CAMs."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "cams").mkdir()
+    sizes = [(40, 56), (33, 20), (40, 56), (1, 30), (40, 56)]
+    labels = [(0,), (1, 4), (0, 1, 2), (3,), ()]
+    records = []
+    writer = CamWriter(tmp_path / "cams", kinds=("w", "p"), scales=(1.0, 0.5), ids=[f"im{i}" for i in range(5)])
+    for i, (size, present) in enumerate(zip(sizes, labels, strict=True)):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        records.append(Record(f"im{i}", "train", path, None, *size, present, "", "table"))
+        maps = [rng.random((2, 1 + len(present), n, n + 1), dtype=np.float32) for n in (3, 2)]
+        writer.write(f"im{i}", maps)
+    writer.finish()
+    return records, CamStore(tmp_path / "cams")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return EdgeNetwork(arch="resnet18").eval().requires_grad_(False)
+
+
+def reader(network, **settings):
+    settings = {"scale": 1.0, "flip": True, "precision": "fp32", "device": torch.device("cpu"), **settings}
+    return EdgeReader(network, **settings)
+
+
+@pytest.mark.parametrize(("scale", "workers"), [(1.0, 0), (0.5, 2)])
+def test_images_are_labelled_in_order(images, network, scale, workers):
+    records, store = images
+    batches = [[records[0], records[2], records[4]], [records[1]], [records[3]]]
+    edges = reader(network, scale=scale)
+    refined = list(refine_images(batches, store, edges, fusion=FUSION, rule=RULE, workers=workers))
+    assert [id for id, _ in refined] == ["im0", "im2", "im4", "im1", "im3"]
+    for id, label in refined:
+        record = records[int(id[2:])]
+        assert label.shape == (record.height, record.width)
+        assert label.dtype == np.uint8
+        if not record.labels:
+            assert not label.any()
+            continue
+        edge, seen = edges([record])
+        assert seen == (max(1, round(record.height * scale)), max(1, round(record.width * scale)))
+        cam = fuse(normalise_scales(store.read(id), label.shape), **FUSION)
+        (expected,) = walk_labels([cam], edge, seen=seen, **RULE)
+        keys = np.array([0, *(i + 1 for i in record.labels)])
+        assert (label == keys[expected.numpy()]).mean() > 0.99  # edges of a batch and of one image differ in rounding
+
+
+def test_bf16_edges_are_close(images, network):
+    records, _ = images
+    exact, _ = reader(network)([records[0]])
+    torch.manual_seed(0)
+    close, _ = reader(EdgeNetwork(arch="resnet18").eval(), precision="bf16")([records[0]])
+    assert (exact - close).abs().max() < 0.05
+
+
+def test_a_broken_image_stops_the_work_with_its_name(images, network):
+    records, store = images
+    records[1].image.write_bytes(b"no image")
+    work = refine_images([[r] for r in records], store, reader(network), fusion=FUSION, rule=RULE, workers=2)
+    with pytest.raises(UserError, match=r"1\.png: does not decode"):
+        list(work)

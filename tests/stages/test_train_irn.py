@@ -1,0 +1,106 @@
+"""Stage train_irn on six tiny images: what it writes, that it writes it again, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.refinement.affinity import EdgeNetwork, load_edge_network
+from sfc.refinement.label_archive import LabelArchiveWriter
+from stages.train_irn import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = [(50, 60), (60, 50), (44, 44), (44, 44), (9, 70), (1, 1)]
+SETTINGS = {
+    "backbone": {"arch": "resnet18", "weights": "sfc", "frozen_stages": 5, "batch_norm": "frozen"},
+    "precision": "fp32",
+    "epochs": 2,
+    "batch_size": 3,
+    "crop": 40,
+    "radius": 3,
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in which train_irn can run: manifest, images, confident labels and a trunk."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    rng = np.random.default_rng(0)
+    records = []
+    for i, size in enumerate(SIZES):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        records.append(Record(f"im{i}", "train", path, None, *size, (0,), "", "table"))
+    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
+    write_labels(dict(enumerate(SIZES)))
+    torch.manual_seed(1)
+    trunk = EdgeNetwork(arch="resnet18").backbone
+    state = {f"backbone.{name}": value.contiguous() for name, value in trunk.state_dict().items()}
+    save_file(state, "out/sfc.safetensors", metadata={"config": "{}"})
+    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
+    params["irn"] |= SETTINGS
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.setenv("SFC_DEVICE", "cpu")
+    monkeypatch.setenv("SFC_WORKERS", "0")
+    return tmp_path
+
+
+def write_labels(sizes):
+    rng = np.random.default_rng(0)
+    with LabelArchiveWriter("out/confident.zip") as writer:
+        for i, size in sizes.items():
+            writer.write(f"im{i}", rng.choice([0, 1, 2, 255], size=size).astype(np.uint8))
+
+
+def run():
+    return CliRunner().invoke(main)
+
+
+def test_writes_model_curve_and_metrics_and_the_same_again(project):
+    written = [Path("out/irn.safetensors"), Path("plots/train_irn.csv"), Path("metrics/train_irn.json")]
+    done = run()
+    assert done.exit_code == 0, done.output
+    network = load_edge_network("out/irn.safetensors", "cpu")
+    trunk = load_file("out/sfc.safetensors")
+    assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
+    assert written[1].read_text().splitlines()[0] == "step,loss,positive,negative"
+    metrics = json.loads(written[2].read_text())
+    assert (metrics["steps"], metrics["images"]) == (4, 6)
+    last = metrics["last"]
+    assert last["loss"] == pytest.approx((last["positive"] + last["negative"]) / 2, abs=2e-6)
+    assert not list(project.rglob("last.pt"))
+    first = [path.read_bytes() for path in written]
+    assert run().exit_code == 0
+    assert [path.read_bytes() for path in written] == first
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (dict(enumerate([(50, 61), *SIZES[1:]])), "out/confident.zip: im0 is 50x61, its image 50x60"),
+        (dict(enumerate(SIZES[:5])), "out/confident.zip: no label map of image im5"),
+    ],
+)
+def test_refuses_labels_that_do_not_fit(project, sizes, message):
+    write_labels(sizes)
+    done = run()
+    assert done.exit_code == 1
+    assert message in done.output.splitlines()[-1]
+    assert not Path("out/irn.safetensors").exists()
+
+
+def test_refuses_a_crop_without_pairs(project):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["irn"]["radius"] = 10
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    done = run()
+    assert done.exit_code == 1
+    assert "irn.crop: its label map of 10x10" in done.output.splitlines()[-1]
