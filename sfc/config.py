@@ -92,7 +92,7 @@ class Sfc(Section):
     weight_decay: NonNegative
     power: NonNegative
     clip_norm: Positive
-    pcm_iters: Count
+    pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
     bkg_before_pcm: bool
     proto_norm: Literal["max", "none"]
     seed: PrototypeSeed

@@ -59,7 +59,8 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
     """Pixel correlation module: average every map over similar pixels.
 
     The similarity is the rectified cosine of the features of two pixels, its columns scaled to a sum of 1. The maps
-    are multiplied by it `iters` times; the (HW, HW) matrix itself is never squared. Gradients reach both arguments.
+    are multiplied by it `iters` times (0: returned as they are); the (HW, HW) matrix itself is never squared.
+    Gradients reach both arguments.
 
     Args:
         cam: (B, K, H, W).
@@ -68,6 +69,8 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
     Returns:
         (B, K, H, W) float32.
     """
+    if not iters:
+        return cam.float()
     with torch.autocast(cam.device.type, enabled=False):
         f = feature.float().flatten(2)
         f = f / (f.norm(dim=1, keepdim=True) + EPS)

@@ -42,7 +42,7 @@ class CamNetwork(nn.Module):
     Args:
         arch, frozen_stages, batch_norm: of the trunk, see `sfc.backbone.Backbone`; output stride 16.
         num_classes: foreground classes C.
-        pcm_iters: products with the pixel correlation; 2 in the released code.
+        pcm_iters: products with the pixel correlation; 2 in the released code, 0 leaves the CAM as it is.
         bkg_before_pcm: the background channel is made before the correlation and refined with the others (released
             code), or made from the refined foreground (as Eq. 2 is printed).
         seed_mode, seed_bkg_scale, seed_threshold: see `cams.prototype_seeds`.

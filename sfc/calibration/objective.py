@@ -46,7 +46,7 @@ class SfcObjective(nn.Module):
         self.proto_norm, self.reduction, self.detach_large = proto_norm, reduction, detach_large
         # heads that no loss reaches get no gradient: the optimiser and the processes' average must not wait for one
         network.sides.requires_grad_(bool(w_proto))
-        network.f9.requires_grad_(bool(w_proto or w_scale))
+        network.f9.requires_grad_(bool(network.pcm_iters and (w_proto or w_scale)))
         self.register_buffer("dc_proto", dc if dc_proto else torch.ones_like(dc), persistent=False)
         self.register_buffer("dc_scale", dc if dc_scale else torch.ones_like(dc), persistent=False)
 
