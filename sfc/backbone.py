@@ -14,8 +14,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sfc.errors import UserError
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # torchvision's, for RGB in 0..1
-IMAGE_STD = (0.229, 0.224, 0.225)
 PREFIX = "backbone."  # of the trunk's keys in the files this project writes
 
 
@@ -24,7 +22,7 @@ class Backbone(nn.Module):
 
     Args:
         arch: resnet18, resnet34, resnet50 or resnet101.
-        strides: of layer1 .. layer4; (1, 2, 2, 1) is output stride 16 (reference.md 2), (1, 2, 1, 1) is 8.
+        strides: of layer1 .. layer4; (1, 2, 2, 1) is output stride 16, (1, 2, 1, 1) is 8.
         dilations: of the 3x3 convolutions of layer1 .. layer4.
         frozen_stages: this many leading stages (stem, layer1, .. layer4) get no gradient and run without autograd.
         batch_norm: "frozen" uses the running statistics (scale and shift still learn outside frozen stages),
@@ -64,7 +62,7 @@ class Backbone(nn.Module):
         """Features of the five stages.
 
         Args:
-            images: (B, 3, H, W) float, normalised by IMAGE_MEAN and IMAGE_STD.
+            images: (B, 3, H, W) float, normalised, see `sfc.data.images.normalise`.
 
         Returns:
             Five (B, C_i, H_i, W_i): stem with max-pooling (stride 4), layer1 .. layer4; C_i = `self.channels[i]`.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from sfc.errors import UserError
 from sfc.randomness import generator
@@ -49,7 +50,34 @@ def batches(
     if batch_size < world:
         raise UserError(f"batch_size {batch_size} cannot be shared among {world} processes; start fewer")
     keys = _Keys(len(dataset), per_epoch, seed, batch_size, range(first_step, steps), rank, world)
-    return iter(DataLoader(dataset, batch_sampler=keys, num_workers=workers))
+    loader = DataLoader(
+        _Caught(dataset),
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+class _Caught(Dataset):
+    """Hands a sample's UserError over as its value: raised in a worker, its line would drown in a traceback."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | UserError:
+        try:
+            return self.dataset[key]
+        except UserError as error:
+            return error
+
+
+def _collate(samples: list) -> dict[str, Tensor] | UserError:
+    return next((sample for sample in samples if isinstance(sample, UserError)), None) or default_collate(samples)
 
 
 class _Keys:

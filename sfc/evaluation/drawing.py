@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sfc.refinement.label_archive import voc_palette
+from sfc.data.images import voc_palette
 
 TILE = (224, 168)  # width, height: 4:3, so that photographs fill it
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (225, 225, 225)

@@ -11,19 +11,10 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
+from sfc.data.images import voc_palette
 from sfc.errors import UserError
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
-
-
-def voc_palette() -> np.ndarray:
-    """The PASCAL VOC colour map, (256, 3) uint8: bits 0, 1, 2 of a label are the top bits of red, green, blue, ..."""
-    labels = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for level in range(3):
-        for channel in range(3):
-            palette[:, channel] |= ((labels >> (3 * level + channel) & 1) << (7 - level)).astype(np.uint8)
-    return palette
 
 
 _PALETTE = voc_palette().tobytes()

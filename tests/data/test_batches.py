@@ -56,3 +56,10 @@ def test_too_few_images_or_too_many_processes(crops):
         run(crops, batch_size=12)
     with pytest.raises(UserError, match="shared among 5 processes"):
         run(crops, world=5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_one_line_even_from_a_worker(crops, workers):
+    crops.records[3].image.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"does not decode .*; replace the file$"):
+        run(crops, workers=workers)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter, voc_palette
+from sfc.data.images import voc_palette
+from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 
 
 def _labels(count=4):

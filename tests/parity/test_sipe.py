@@ -1,0 +1,27 @@
+"""SIPE's seeds and image-specific CAM against the public implementation's arrays."""
+
+import pytest
+import torch
+
+from sfc.calibration import cams, sipe
+
+
+@pytest.fixture
+def arrays(golden):
+    arrays = golden("sipe")
+    return {name: torch.as_tensor(arrays[name]).float() for name in arrays.files}
+
+
+def seeds(arrays):
+    return sipe.structure_seeds(arrays["norm_cam"], arrays["semantic_feature"], arrays["valid_mask"], bkg_scale=0.5)
+
+
+def test_seeds_are_identical(arrays):
+    assert torch.equal(seeds(arrays), arrays["seeds"])
+
+
+def test_prototypes_and_image_specific_cam(arrays):
+    feature = arrays["hierarchical_feature"]
+    prototypes = cams.class_prototypes(feature, arrays["seeds"])
+    torch.testing.assert_close(prototypes, arrays["prototype"], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(cams.prototype_cam(feature, arrays["seeds"]), arrays["is_cam"], rtol=1e-5, atol=1e-6)
