@@ -7,7 +7,7 @@ from sfc.calibration.sipe import structure_seeds
 
 
 def loop_seeds(cam, feature, bkg_scale):
-    batch, channels, height, width = cam.shape
+    batch, channels, _, width = cam.shape
     seeds = np.zeros(cam.shape)
     for b in range(batch):
         pixels = feature[b].reshape(feature.shape[1], -1).T

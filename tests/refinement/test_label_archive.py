@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfc.errors import UserError
 from sfc.data.images import voc_palette
+from sfc.errors import UserError
 from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 
 
