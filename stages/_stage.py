@@ -19,8 +19,8 @@ import click
 import torch
 from tqdm import tqdm
 
-from sfc.config import load_params
 from sfc.errors import UserError
+from sfc.params import load_params
 
 
 def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):

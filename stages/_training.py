@@ -6,16 +6,22 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 import torch
 from pydantic import BaseModel
+from torch import nn
+from torch.utils.data import Dataset
 
+from sfc.data.batches import batches
+from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
-from stages._stage import output
+from sfc.training.loop import train
+from sfc.training.optim import poly
+from stages._stage import output, progress, workers, write_json
 
 T = TypeVar("T")
 
@@ -27,7 +33,66 @@ def seeded(seed: int, build: Callable[[], T]) -> T:
         return build()
 
 
-def run_checkpoint(stage: str, *, sections: list[BaseModel], inputs: list[str]) -> Checkpoint:
+def fit(
+    stage: str,
+    objective: nn.Module,
+    samples: Dataset,
+    *,
+    target: torch.device,
+    steps: int,
+    section: BaseModel,
+    other_sections: Sequence[BaseModel] = (),
+    inputs: Sequence[str],
+    optimiser: torch.optim.Optimizer,
+    clip_norm: float | None,
+    save: Callable[[Path], None],
+    facts: dict[str, int],
+) -> float:
+    """Train `objective` on `samples`, going on from a scratch checkpoint where there is one, and write the results.
+
+    Args:
+        section: the stage's own params; its random_seed, batch_size, precision and power are used here.
+        other_sections, inputs: with `section`, what the result depends on beside the code.
+        save: writes the trained model, to out/{its name}.safetensors.
+        facts: put into the metrics file beside the steps and the last losses.
+
+    Returns:
+        The last loss.
+    """
+    checkpoint = run_checkpoint(stage, sections=[section, *other_sections], inputs=inputs)
+    rows = train(
+        objective,
+        batches=lambda first: batches(
+            samples,
+            seed=section.random_seed,
+            batch_size=section.batch_size,
+            first_step=first,
+            steps=steps,
+            workers=workers(),
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+        ),
+        steps=steps,
+        optimiser=optimiser,
+        lr_factor=poly(steps, section.power),
+        clip_norm=clip_norm,
+        precision=section.precision,
+        device=target,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    if distributed.is_main():
+        with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
+            save(path)
+        _write_curve(f"plots/{stage}.csv", rows)
+        last = {name: value for name, value in rows[-1].items() if name != "step"}
+        write_json(f"metrics/{stage}.json", {"steps": steps, **facts, "last": last})
+        checkpoint.delete()
+    distributed.stop()
+    return rows[-1]["loss"]
+
+
+def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequence[str]) -> Checkpoint:
     """The scratch checkpoint of a stage's run, under the fingerprint of its params, input files and code.
 
     It lives beside the project (DVC_ROOT, so that a queued run finds it again), is no DVC output, and is saved every
@@ -48,7 +113,7 @@ def run_checkpoint(stage: str, *, sections: list[BaseModel], inputs: list[str]) 
     )
 
 
-def write_curve(path: str, rows: list[dict[str, float]]) -> None:
+def _write_curve(path: str, rows: list[dict[str, float]]) -> None:
     """The rows of `sfc.training.loop.train` as CSV with a `step` column."""
     with output(path) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")

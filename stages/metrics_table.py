@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from sfc.config import load_params
 from sfc.errors import UserError
+from sfc.params import load_params
 
 PRODUCTS = {
     "cam": "CAM",

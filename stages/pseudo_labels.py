@@ -11,7 +11,6 @@ from sfc.config import Fusion, PseudoLabels, Walk
 from sfc.data.manifest import Record, read_manifest
 from sfc.data.whole_images import equal_sizes
 from sfc.localization.store import CamStore
-from sfc.refinement.affinity import load_edge_network
 from sfc.refinement.label_archive import LabelArchive
 from sfc.refinement.walk_labels import EdgeReader, refine_images
 from sfc.training import distributed
@@ -65,7 +64,7 @@ def _walked(
         batches,
         CamStore("out/cams"),
         EdgeReader(
-            load_edge_network("out/irn.safetensors", target),
+            "out/irn.safetensors",
             scale=walk.scale,
             flip=walk.flip,
             precision=walk.precision,

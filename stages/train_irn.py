@@ -9,17 +9,16 @@ import torch
 
 from sfc.backbone import load_backbone_weights
 from sfc.config import Irn
-from sfc.data.batches import batches, steps_per_epoch
+from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import LabelledCrops
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
 from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, save_edge_network
 from sfc.refinement.label_archive import LabelArchive
 from sfc.training import distributed
-from sfc.training.loop import train
-from sfc.training.optim import poly, sgd
-from stages._stage import device, output, progress, say, stage, weights_path, workers, write_json
-from stages._training import run_checkpoint, seeded, write_curve
+from sfc.training.optim import sgd
+from stages._stage import device, say, stage, weights_path
+from stages._training import fit, seeded
 
 INPUTS = ["out/manifest.csv", "out/classes.json", "out/confident.zip"]
 
@@ -52,37 +51,20 @@ def main(irn: Irn) -> str:
         seed=irn.random_seed,
     )
     group = {"params": list(objective.parameters()), "lr": irn.lr, "weight_decay": irn.weight_decay}
-    checkpoint = run_checkpoint("train_irn", sections=[irn], inputs=[*INPUTS, weights])
-    rows = train(
+    loss = fit(
+        "train_irn",
         objective,
-        batches=lambda first: batches(
-            crops,
-            seed=irn.random_seed,
-            batch_size=irn.batch_size,
-            first_step=first,
-            steps=steps,
-            workers=workers(),
-            rank=distributed.rank(),
-            world=distributed.world_size(),
-        ),
+        crops,
+        target=target,
         steps=steps,
+        section=irn,
+        inputs=[*INPUTS, weights],
         optimiser=sgd([group], momentum=irn.momentum),
-        lr_factor=poly(steps, irn.power),
         clip_norm=irn.clip_norm,
-        precision=irn.precision,
-        device=target,
-        checkpoint=checkpoint,
-        progress=progress,
+        save=partial(save_edge_network, objective.network),
+        facts={"images": len(records)},
     )
-    if distributed.is_main():
-        with output("out/irn.safetensors") as path:
-            save_edge_network(objective.network, path)
-        write_curve("plots/train_irn.csv", rows)
-        last = {name: value for name, value in rows[-1].items() if name != "step"}
-        write_json("metrics/train_irn.json", {"steps": steps, "images": len(records), "last": last})
-        checkpoint.delete()
-    distributed.stop()
-    return f"train_irn: {steps} steps, loss {rows[-1]['loss']:.3f}, to out/irn.safetensors"
+    return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"
 
 
 def read_label(record: Record, *, archive: LabelArchive) -> np.ndarray:

@@ -9,7 +9,6 @@ import torch
 
 from sfc.backbone import load_backbone_weights
 from sfc.config import Seg
-from sfc.data.batches import batches
 from sfc.data.crops import IGNORE, LabelledCrops
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
@@ -17,10 +16,9 @@ from sfc.refinement.label_archive import LabelArchive
 from sfc.segmentation.deeplab import DeepLabV2, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.training import distributed
-from sfc.training.loop import train
-from sfc.training.optim import poly, sgd
-from stages._stage import device, output, progress, say, stage, weights_path, workers, write_json
-from stages._training import run_checkpoint, seeded, write_curve
+from sfc.training.optim import sgd
+from stages._stage import device, say, stage, weights_path
+from stages._training import fit, seeded
 
 INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
 
@@ -54,40 +52,20 @@ def main(seg: Seg) -> str:
         seed=seg.random_seed,
     )
     groups = network.parameter_groups(lr=seg.lr, head_lr_scale=seg.head_lr_scale, weight_decay=seg.weight_decay)
-    checkpoint = run_checkpoint("train_seg", sections=[seg], inputs=[*INPUTS, weights])
-    rows = train(
+    loss = fit(
+        "train_seg",
         objective,
-        batches=lambda first: batches(
-            crops,
-            seed=seg.random_seed,
-            batch_size=seg.batch_size,
-            first_step=first,
-            steps=seg.steps,
-            workers=workers(),
-            rank=distributed.rank(),
-            world=distributed.world_size(),
-        ),
+        crops,
+        target=target,
         steps=seg.steps,
+        section=seg,
+        inputs=[*INPUTS, weights],
         optimiser=sgd(groups, momentum=seg.momentum),
-        lr_factor=poly(seg.steps, seg.power),
         clip_norm=None,
-        precision=seg.precision,
-        device=target,
-        checkpoint=checkpoint,
-        progress=progress,
+        save=partial(save_segmenter, network),
+        facts={"images": len(records), "classes": num_classes},
     )
-    if distributed.is_main():
-        with output("out/seg.safetensors") as path:
-            save_segmenter(network, path)
-        write_curve("plots/train_seg.csv", rows)
-        last = {name: value for name, value in rows[-1].items() if name != "step"}
-        write_json(
-            "metrics/train_seg.json",
-            {"steps": seg.steps, "images": len(records), "classes": num_classes, "last": last},
-        )
-        checkpoint.delete()
-    distributed.stop()
-    return f"train_seg: {seg.steps} steps, loss {rows[-1]['loss']:.3f}, to out/seg.safetensors"
+    return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"
 
 
 def _network(seg: Seg, num_classes: int) -> DeepLabV2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import torch
 
@@ -9,14 +11,13 @@ from sfc.backbone import load_backbone_weights
 from sfc.calibration.image_bank import ImageBank
 from sfc.calibration.network import CamNetwork, save_cam_network
 from sfc.calibration.objective import SfcObjective
-from sfc.data.batches import batches, steps_per_epoch
+from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import ImageCrops
 from sfc.data.manifest import Manifest, read_manifest
 from sfc.training import distributed
-from sfc.training.loop import train
-from sfc.training.optim import poly, sgd
-from stages._stage import device, output, progress, say, stage, workers, write_json
-from stages._training import run_checkpoint, seeded, write_curve
+from sfc.training.optim import sgd
+from stages._stage import device, say, stage
+from stages._training import fit, seeded
 
 INPUTS = ["out/manifest.csv", "out/classes.json", "out/label_stats.csv"]
 
@@ -40,37 +41,21 @@ def main(sfc, ibr, msdw) -> str:
     load_backbone_weights(objective.network.backbone, sfc.backbone.weights)
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = ImageCrops(records, len(manifest.classes), crop=sfc.crop, long_side=sfc.long_side, seed=sfc.random_seed)
-    checkpoint = run_checkpoint("train_sfc", sections=[sfc, ibr, msdw], inputs=[*INPUTS, sfc.backbone.weights])
-    rows = train(
+    loss = fit(
+        "train_sfc",
         objective,
-        batches=lambda first: batches(
-            crops,
-            seed=sfc.random_seed,
-            batch_size=sfc.batch_size,
-            first_step=first,
-            steps=steps,
-            workers=workers(),
-            rank=distributed.rank(),
-            world=distributed.world_size(),
-        ),
+        crops,
+        target=target,
         steps=steps,
+        section=sfc,
+        other_sections=[ibr, msdw],
+        inputs=[*INPUTS, sfc.backbone.weights],
         optimiser=_optimiser(objective.network, sfc),
-        lr_factor=poly(steps, sfc.power),
         clip_norm=sfc.clip_norm,
-        precision=sfc.precision,
-        device=target,
-        checkpoint=checkpoint,
-        progress=progress,
+        save=partial(save_cam_network, objective.network, method=sfc.method),
+        facts={"images": len(records), "classes": len(manifest.classes)},
     )
-    if distributed.is_main():
-        with output("out/sfc.safetensors") as path:
-            save_cam_network(objective.network, path, method=sfc.method)
-        write_curve("plots/train_sfc.csv", rows)
-        last = {name: value for name, value in rows[-1].items() if name != "step"}
-        write_json("metrics/train_sfc.json", {"steps": steps, "images": len(records), "last": last})
-        checkpoint.delete()
-    distributed.stop()
-    return f"train_sfc: {steps} steps, loss {rows[-1]['loss']:.3f}, to out/sfc.safetensors"
+    return f"train_sfc: {steps} steps, loss {loss:.3f}, to out/sfc.safetensors"
 
 
 def _objective(manifest: Manifest, sfc, ibr, msdw) -> SfcObjective:

@@ -7,9 +7,9 @@ import pydantic
 import pytest
 import yaml
 
-from sfc import config
-from sfc.config import load_params, parse_params
+from sfc.config import SECTIONS
 from sfc.errors import UserError
+from sfc.params import Yaml12Loader, load_params, parse_params
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
@@ -19,7 +19,7 @@ VOC = ROOT / "presets" / "voc12.yaml"
 @pytest.fixture
 def values():
     """The mapping in presets/voc12.yaml, to be spoilt."""
-    return yaml.load(VOC.read_text(), Loader=config._Loader)
+    return yaml.load(VOC.read_text(), Loader=Yaml12Loader)
 
 
 def put(mapping, dotted, value):
@@ -32,7 +32,7 @@ def put(mapping, dotted, value):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_params_file_loads(path):
     params = load_params(path)
-    assert set(params.sections) == set(config._SECTIONS)
+    assert set(params.sections) == set(SECTIONS)
 
 
 def test_values_arrive_typed():
@@ -105,7 +105,7 @@ def test_slips_are_refused_by_name(values, where, value, message):
 
 
 def test_every_missing_param_is_named(values):
-    for name, model in config._SECTIONS.items():
+    for name, model in SECTIONS.items():
         for field in model.model_fields:
             spoilt = copy.deepcopy(values)
             section = spoilt
@@ -117,7 +117,7 @@ def test_every_missing_param_is_named(values):
 
 
 def test_every_missing_section_is_named(values):
-    for name in config._SECTIONS:
+    for name in SECTIONS:
         spoilt = copy.deepcopy(values)
         *path, last = name.split(".")
         del (spoilt[path[0]] if path else spoilt)[last]
@@ -161,7 +161,7 @@ def test_no_param_has_a_default_in_code():
 
     defaults = [
         f"{name}.{field}"
-        for name, section in config._SECTIONS.items()
+        for name, section in SECTIONS.items()
         for model in models(section)
         for field, info in model.model_fields.items()
         if not info.is_required()

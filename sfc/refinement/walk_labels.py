@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,28 +19,25 @@ from sfc.data.manifest import Record
 from sfc.data.whole_images import read_record
 from sfc.localization.fusion import fuse, label_keys, normalise_scales, to_labels
 from sfc.localization.store import CamStore
-from sfc.refinement.affinity import EdgeNetwork
+from sfc.refinement.affinity import EdgeNetwork, load_edge_network
+from sfc.refinement.pool import ordered_map
 from sfc.refinement.random_walk import random_walk
 
 _STRIDE = 4  # of the edge map
-_AHEAD = 2  # batches in hand for each thread
 
 
 class EdgeReader:
-    """Edge maps of images on file.
+    """Edge maps of images on file, for any number of processes: each reads the network when it needs it.
 
     Args:
-        network: in evaluation mode on `device`; its batch norms are folded, so it must not be saved any more.
+        path: of the network, see `load_edge_network`.
         scale: images are resized by this first.
         flip: see `EdgeNetwork.edges`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
     """
 
-    def __init__(self, network: EdgeNetwork, *, scale: float, flip: bool, precision: str, device: torch.device):
-        fold_batch_norm(network.backbone)
-        if precision == "bf16":
-            network.backbone.to(torch.bfloat16)  # once, not in every batch
-        self.network = network
+    def __init__(self, path: Path | str, *, scale: float, flip: bool, precision: str, device: torch.device):
+        self.path = path
         self.scale = scale
         self.flip = flip
         self.precision = precision
@@ -51,13 +47,22 @@ class EdgeReader:
         """Edges (B, h, w) float32 in 0..1 of images of one size, and the (height, width) the network saw them at.
 
         Raises:
-            UserError: an image does not decode or has not the size the manifest says.
+            UserError: the network's file is missing or another; an image does not decode or has not the size the
+                manifest says.
         """
         seen = scaled_size((records[0].height, records[0].width), self.scale)
         images = np.stack([resize_image(read_record(record), *seen) for record in records])
         images = normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), None)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.network.edges(images, flip=self.flip), seen
+            return self._network.edges(images, flip=self.flip), seen
+
+    @cached_property
+    def _network(self) -> EdgeNetwork:
+        network = load_edge_network(self.path, self.device)
+        fold_batch_norm(network.backbone)
+        if self.precision == "bf16":
+            network.backbone.to(torch.bfloat16)  # once, not in every batch
+        return network
 
 
 def refine_images(
@@ -75,7 +80,7 @@ def refine_images(
         batches: of images of one size. An image without a class is all background.
         fusion: keyword arguments of `fuse`.
         rule: those of `walk_labels` from `radius` on.
-        workers: threads, each of which sees a batch through, on one core.
+        workers: processes, each of which sees a batch through on one core; on a GPU this process does it all.
 
     Yields:
         Image id and label map (H, W) uint8 at the size of the image file.
@@ -84,7 +89,8 @@ def refine_images(
         UserError: as `EdgeReader` and `CamStore.read`.
     """
     work = partial(_refine_batch, store=store, edges=edges, fusion=fusion, rule=rule)
-    return (item for labels in _threaded(work, batches, workers) for item in labels)
+    results = ordered_map(work, batches, workers=workers if edges.device.type == "cpu" else 1)
+    return (item for labels in results for item in labels)
 
 
 @torch.inference_mode()
@@ -158,18 +164,3 @@ def _upsample(maps: Tensor, seen: tuple[int, int], size: Sequence[int]) -> Tenso
 def _scaled(maps: Tensor) -> Tensor:
     """Divided by the maximum over all channels; zero maps stay zero."""
     return maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)
-
-
-def _threaded(work: Callable, items: Sequence, workers: int) -> Iterator:
-    """`map(work, items)` on threads whose tensor operations use one core each; torch lets go of Python's lock."""
-    with ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

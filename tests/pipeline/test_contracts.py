@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 # they check params or print, and cannot change a result; params are tracked by value
-NO_DEPENDENCY = {"sfc", "sfc.config", "sfc.errors", "stages"}
+NO_DEPENDENCY = {"sfc", "sfc.config", "sfc.errors", "sfc.params", "stages"}
 
 
 def spec(stage):

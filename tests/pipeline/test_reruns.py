@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sfc.config import load_params
+from sfc.params import load_params
 
 SEGMENTATION = ["train_seg", "predict", "evaluate@seg"]
 LABELS = ["pseudo_labels", "evaluate@pseudo_labels", *SEGMENTATION]
