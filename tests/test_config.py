@@ -7,7 +7,7 @@ import pydantic
 import pytest
 import yaml
 
-from sfc.config import SECTIONS
+from sfc.config import SECTIONS, Section
 from sfc.errors import UserError
 from sfc.params import Yaml12Loader, load_params, parse_params
 
@@ -156,7 +156,7 @@ def test_no_param_has_a_default_in_code():
     def models(model):
         yield model
         for field in model.model_fields.values():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, config.Section):
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 yield from models(field.annotation)
 
     defaults = [
