@@ -35,7 +35,7 @@ def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):
         @functools.wraps(function)
         def run(**options):
             started = time.monotonic()
-            _keep_freed_memory()
+            keep_freed_memory()
             try:
                 loaded = load_params()
                 sections = {name.replace(".", "_"): loaded.get(name) for name in params}
@@ -52,7 +52,7 @@ def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):
     return decorate
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep the memory that tensors free, instead of returning it to the kernel after every operation.
 
     Getting it back costs a page fault each 4 kB: on virtual machines an eighth of the training speed remains.

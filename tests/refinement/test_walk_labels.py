@@ -139,6 +139,6 @@ def test_bf16_edges_are_close(images, network):
 def test_a_broken_image_stops_the_work_with_its_name(images, network):
     records, store = images
     records[1].image.write_bytes(b"no image")
-    work = refine_images([[r] for r in records], store, reader(network), fusion=FUSION, rule=RULE, workers=2)
+    work = refine_images([[r] for r in records], store, reader(network), fusion=FUSION, rule=RULE, workers=0)
     with pytest.raises(UserError, match=r"1\.png: does not decode"):
         list(work)

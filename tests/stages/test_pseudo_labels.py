@@ -45,7 +45,7 @@ def project(tmp_path, monkeypatch):
     torch.manual_seed(0)
     save_edge_network(EdgeNetwork(arch="resnet18"), "out/irn.safetensors")
     monkeypatch.setenv("SFC_DEVICE", "cpu")
-    monkeypatch.setenv("SFC_WORKERS", "2")
+    monkeypatch.setenv("SFC_WORKERS", "0")
     set_params("irn")
     return tmp_path
 
@@ -112,7 +112,10 @@ def test_crf_labels_are_taken_over(project):
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_bytes_do_not_depend_on_the_number_of_processes(project):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun does
     alone = run()
+    torch.set_num_threads(threads)
     Path("out/pseudo_labels.zip").unlink()
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, "-m", *launcher, "-m", "stages.pseudo_labels"]

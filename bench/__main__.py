@@ -1,0 +1,70 @@
+"""`python -m bench`: speed and memory of each hot part against its plain form, as a Markdown table."""
+
+from __future__ import annotations
+
+import click
+import torch
+
+from bench import calibration, evaluation, localization, refinement, segmentation, training
+from bench.measure import Measured, Row, machine, measure
+from stages._stage import keep_freed_memory
+
+FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training)
+ROWS = {row.name: row for family in FAMILIES for row in family.ROWS}
+
+_COLUMNS = ("part", "plain form -> ours", "plain ms", "ours ms", "ratio", "plain MiB", "ours MiB", "max difference")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", multiple=True, type=click.Choice(list(ROWS)), help="Only this part; may be given repeatedly.")
+@click.option(
+    "--scale",
+    type=click.Choice(["tiny", "small", "full"]),
+    default="small",
+    show_default=True,
+    help="Tiny is for the tests, full is VOC.",
+)
+@click.option("--device", default="cpu", show_default=True, help="A torch device; some parts run on the CPU alone.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed runs of each form.")
+def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
+    """Time each hot part and its plain form in turn.
+
+    Seconds are medians. MiB are the peak of one run beyond what was in use before it, which both forms' inputs are
+    part of; "training-step" gives the peak of the whole process. The largest difference is relative to the largest
+    value of the plain form. The exit status is 1 if any part differs by more than its rounding explains.
+    """
+    keep_freed_memory()  # as in every stage
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    target = torch.device(device)
+    click.echo(f"{machine(target)}, scale {scale}, {repeats} repeats\n")
+    click.echo(_line(_COLUMNS))
+    click.echo(_line(["--"] * len(_COLUMNS)))
+    rows = [ROWS[name] for name in only or ROWS]
+    wrong = []
+    for row in rows:
+        measured = measure(row, scale=scale, device=target, repeats=repeats)
+        click.echo(_line(_cells(row, measured, target)))
+        if not measured.difference <= row.tolerance:
+            wrong.append(row.name)
+    if wrong:
+        raise click.ClickException(f"plain form and ours disagree: {', '.join(wrong)}")
+
+
+def _cells(row: Row, measured: Measured, target: torch.device) -> list[str]:
+    return [
+        row.name + (" (CPU)" if row.cpu_only and target.type != "cpu" else ""),
+        row.what,
+        f"{1000 * measured.plain:,.1f}",
+        f"{1000 * measured.ours:,.1f}",
+        f"{measured.plain / measured.ours:.1f}",
+        *("" if peak is None else f"{peak:,.0f}" for peak in (measured.plain_peak, measured.ours_peak)),
+        f"{measured.difference:.1e}" if measured.difference else "0",
+    ]
+
+
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

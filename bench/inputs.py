@@ -1,0 +1,41 @@
+"""Random inputs that look enough like the real ones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfc.calibration.network import CamNetwork
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    """float32 in 0..1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth(*shape: int, seed: int = 0) -> Tensor:
+    """(B, C, H, W) float32 in 0..1 without sharp edges, as CAMs and photographs are."""
+    coarse = uniform(*shape[:2], *(max(2, side // 16) for side in shape[2:]), seed=seed)
+    return F.interpolate(coarse, size=shape[2:], mode="bilinear", align_corners=False)
+
+
+def regions(batch: int, classes: int, height: int, width: int) -> Tensor:
+    """(B, H, W) uint8 label maps of 0..classes-1 in regions."""
+    return smooth(batch, classes, height, width, seed=1).argmax(dim=1).to(torch.uint8)
+
+
+def cam_network(arch: str, num_classes: int) -> CamNetwork:
+    """A CAM network of the released code's settings, with random weights."""
+    torch.manual_seed(0)
+    return CamNetwork(
+        arch=arch,
+        num_classes=num_classes,
+        frozen_stages=3,
+        batch_norm="frozen",
+        pcm_iters=2,
+        bkg_before_pcm=True,
+        seed_mode="argmax",
+        seed_bkg_scale=0.3,
+        seed_threshold=0.3,
+    )
