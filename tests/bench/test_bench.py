@@ -48,7 +48,7 @@ def test_peak_counts_what_a_form_takes():
 
 
 def test_command_prints_a_table_and_fails_on_disagreement(monkeypatch):
-    monkeypatch.setattr(bench, "_keep_freed_memory", lambda: None)  # it would last beyond the test
+    monkeypatch.setattr(bench, "keep_freed_memory", lambda: None)  # it would last beyond the test
     wrong = Row("wrong", "1 -> 2", lambda device: Pair(lambda: ([1.0],), lambda: ([2.0],)), {"tiny": {}}, tolerance=0.5)
     monkeypatch.setitem(bench.ROWS, "confusion", wrong)
     good = CliRunner().invoke(bench.main, ["--only", "threshold-sweep", "--scale", "tiny", "--repeats", "1"])
