@@ -88,6 +88,7 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
         ("sfc.precision", "fp16", "param sfc.precision: input should be 'fp32' or 'bf16' (got 'fp16')"),
         ("sfc.long_side", [640, 320], "sfc.long_side"),
         ("irn.rescale", [1.5, 0.5], "irn.rescale"),
+        ("sfc.lr", float("inf"), "param sfc.lr: input should be a finite number"),
         ("cam.scales", 1.0, "param cam.scales"),
         ("cam.scales", [1.0, 0.0], "param cam.scales.1: input should be greater than 0"),
         ("walk", None, "walk"),
