@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -152,9 +154,16 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
     if path.suffix == ".safetensors" or path.exists():
         if not path.exists():
             raise UserError(f"{weights}: no such weights file; put it there or set backbone.weights to none")
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise UserError(f"{weights}: cannot be read as weights ({str(error).splitlines()[0]})") from None
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise UserError(f"{weights}: holds more than named tensors; save the model's state_dict alone")
+        return state
     try:
         return torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
     except (ValueError, KeyError, AttributeError):

@@ -106,8 +106,8 @@ class Msdw(Section):
 class Cam(Section):
     """Multi-scale CAM inference."""
 
-    splits: tuple[Literal["train", "val"], ...]
-    scales: tuple[Positive, ...]
+    splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)]
+    scales: Scales
     flip: bool
     mask_absent: bool
     batch_size: Count

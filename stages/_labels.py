@@ -24,17 +24,19 @@ def write_labels(path: str, labels: Iterable[tuple[str, np.ndarray]], *, ids: Se
     Returns:
         (256,) int64, the number of pixels of each label value; zeros on all but the main process.
     """
-    parts = Path(path).with_suffix(".parts")  # one archive per process, until the main process joins them
+    parts = Path(path).with_name(f".{Path(path).name}.parts")  # an archive a process, until the main one joins them
     with shared_folder(parts) as folder, LabelArchiveWriter(folder / f"{distributed.rank()}.zip") as part:
         for id, label in labels:
             part.write(id, label)
     counts = np.zeros(256, np.int64)
     if distributed.is_main():
         where = {id: archive for archive in map(LabelArchive, sorted(parts.iterdir())) for id in archive.ids}
-        with output(path) as joined, LabelArchiveWriter(joined) as writer:
-            for id in ids:
-                label = where[id].read(id)
-                writer.write(id, label)
-                counts += np.bincount(label.ravel(), minlength=256)
-        shutil.rmtree(parts)
+        try:
+            with output(path) as joined, LabelArchiveWriter(joined) as writer:
+                for id in ids:
+                    label = where[id].read(id)
+                    writer.write(id, label)
+                    counts += np.bincount(label.ravel(), minlength=256)
+        finally:
+            shutil.rmtree(parts)
     return counts

@@ -90,7 +90,10 @@ def device() -> torch.device:
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UserError(f"SFC_DEVICE={name}: expected cpu, cuda or cuda:NUMBER") from None
 
 
 def workers() -> int:
@@ -100,7 +103,8 @@ def workers() -> int:
         raise UserError(f"SFC_WORKERS={value}: expected a whole number of worker processes")
     if value:
         return int(value)
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager

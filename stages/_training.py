@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from sfc.data.batches import batches
+from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
 from sfc.training.loop import train
@@ -103,14 +104,15 @@ def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequenc
         digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
     for path in inputs:
         digest.update(Path(path).read_bytes() if Path(path).is_file() else path.encode())
-    code = {m.__file__ for name, m in sys.modules.items() if name.startswith("sfc.") and getattr(m, "__file__", None)}
-    for path in sorted(code):
+    ours = [module for name, module in sys.modules.items() if name.startswith(("sfc.", "stages.", "__main__"))]
+    for path in sorted({module.__file__ for module in ours if getattr(module, "__file__", None)}):
         digest.update(Path(path).read_bytes())
     fingerprint = digest.hexdigest()
+    seconds = os.environ.get("SFC_CHECKPOINT_SECONDS", "300")
+    if not seconds.replace(".", "", 1).isdigit():
+        raise UserError(f"SFC_CHECKPOINT_SECONDS={seconds}: expected a number of seconds")
     folder = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch" / stage / fingerprint[:16]
-    return Checkpoint(
-        folder, fingerprint=fingerprint, every_seconds=float(os.environ.get("SFC_CHECKPOINT_SECONDS", "300"))
-    )
+    return Checkpoint(folder, fingerprint=fingerprint, every_seconds=float(seconds))
 
 
 def _write_curve(path: str, rows: list[dict[str, float]]) -> None:

@@ -16,7 +16,7 @@ from stages._stage import device, progress, say, stage, workers, write_json
 
 @stage(
     "Infer the classifier-weight and prototype CAMs at all scales.",
-    reads="out/manifest.csv, out/classes.json, out/sfc.safetensors",
+    reads="out/manifest.csv, out/classes.json, out/sfc.safetensors, the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
     params=("cam",),
 )

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
-import numpy as np
-
 from sfc.config import Predict
-from sfc.data.manifest import Record, read_manifest
+from sfc.data.manifest import read_manifest
 from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.segmentation.deeplab import load_segmenter
 from sfc.segmentation.inference import predict_labels
 from sfc.training import distributed
-from stages._spread import shared_folder
-from stages._stage import device, output, progress, say, stage, workers, write_json
+from stages._labels import write_labels
+from stages._stage import device, progress, say, stage, workers, write_json
 
 MODEL = "out/seg.safetensors"
-PARTS = Path("out/.predictions.parts")  # one archive per process, until the main process joins them
 
 
 @stage(
     "Segment the images of a split by the segmentation model.",
-    reads=f"out/manifest.csv, out/classes.json, {MODEL}",
+    reads=f"out/manifest.csv, out/classes.json, {MODEL}, the images of the split",
     writes="out/predictions.zip, metrics/predict.json",
     params=("predict",),
 )
@@ -53,30 +46,19 @@ def main(predict: Predict) -> str:
         crf=predict.crf.model_dump(exclude={"enabled"}) if predict.crf.enabled else None,
         workers=workers(),
     )
-    with shared_folder(PARTS) as folder, LabelArchiveWriter(folder / f"{distributed.rank()}.zip") as part:
-        for id, label in progress(labels, total=sum(map(len, mine)), label="predicting"):
-            part.write(id, label)
+    labels = progress(labels, total=sum(map(len, mine)), label="predicting")
+    counts = write_labels("out/predictions.zip", labels, ids=[record.id for record in records])
     if distributed.is_main():
-        foreground = _join(PARTS, records)
-        shutil.rmtree(PARTS)
         write_json(
             "metrics/predict.json",
-            {"split": predict.split, "images": len(records), "foreground_fraction": foreground},
+            {
+                "split": predict.split,
+                "images": len(records),
+                "foreground_fraction": float(1 - counts[0] / counts.sum()),
+            },
         )
     distributed.stop()
     return f"predict: {len(records):,} label maps to out/predictions.zip"
-
-
-def _join(parts: Path, records: list[Record]) -> float:
-    """Write the archives of all processes as one, in the manifest's order; returns the foreground's share of pixels."""
-    where = {id: archive for archive in map(LabelArchive, sorted(parts.iterdir())) for id in archive.ids}
-    foreground = pixels = 0
-    with output("out/predictions.zip") as path, LabelArchiveWriter(path) as writer:
-        for record in records:
-            label = where[record.id].read(record.id)
-            writer.write(record.id, label)
-            foreground, pixels = foreground + np.count_nonzero(label), pixels + label.size
-    return foreground / pixels
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
 
 @stage(
     "Train the segmentation model on the pseudo-labels.",
-    reads=", ".join(INPUTS) + "; out/sfc.safetensors when seg.backbone.weights is sfc",
+    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when seg.backbone.weights is sfc",
     writes="out/seg.safetensors (last step), plots/train_seg.csv, metrics/train_seg.json",
     params=("seg",),
 )

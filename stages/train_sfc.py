@@ -24,7 +24,7 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/label_stats.csv"]
 
 @stage(
     "Train the CAM network by Shared Feature Calibration.",
-    reads=", ".join(INPUTS),
+    reads=", ".join(INPUTS) + ", the train images, the file sfc.backbone.weights if it is one",
     writes="out/sfc.safetensors (last step), plots/train_sfc.csv, metrics/train_sfc.json",
     params=("sfc", "ibr", "msdw"),
 )

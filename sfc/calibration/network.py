@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sfc.backbone import Backbone
 from sfc.calibration import cams
-from sfc.errors import UserError
+from sfc.model_file import load_model, save_model
 
 SIDE_CHANNELS = (128, 128, 256, 256)  # of layer1 .. layer4, public implementation
 
@@ -141,26 +138,11 @@ def _unflipped_sum(x: Tensor) -> Tensor:
     return plain + mirrored.flip(3)
 
 
-def save_cam_network(network: CamNetwork, path: Path, *, method: str) -> None:
-    """Write weights and what rebuilds the network to one safetensors file."""
-    config = json.dumps({"method": method, "network": network.config}, sort_keys=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(state, path, metadata={"config": config})
+def save_cam_network(network: CamNetwork, path: Path | str, *, method: str) -> None:
+    """Write weights and what rebuilds the network to one file."""
+    save_model(network, path, config={"method": method, "network": network.config})
 
 
-def load_cam_network(path: Path | str, device: torch.device) -> CamNetwork:
-    """The network of a file that `save_cam_network` wrote, in evaluation mode on `device`.
-
-    Raises:
-        UserError: the file is missing or was not written by this project.
-    """
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such file; run the stage train_sfc first")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    if "config" not in metadata:
-        raise UserError(f"{path}: not a CAM network written by the stage train_sfc")
-    network = CamNetwork(**json.loads(metadata["config"])["network"])
-    network.load_state_dict(state)
-    return network.to(device).eval()
+def load_cam_network(path: Path | str, device: torch.device | str) -> CamNetwork:
+    """The network of a file by `save_cam_network`, in evaluation mode on `device`; raises UserError as `load_model`."""
+    return load_model(path, lambda config: CamNetwork(**config["network"]), device, stage="train_sfc")

@@ -82,6 +82,8 @@ def read_manifest(csv_path: Path | str, classes_path: Path | str) -> Manifest:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; run prepare first") from None
+    except ValueError as error:
+        raise UserError(f"{classes_path}: not a list of class names ({error}); rerun prepare") from None
     index = {name: i for i, name in enumerate(classes)}
     try:
         return Manifest(tuple(_record(row, index) for row in rows), classes)

@@ -6,18 +6,15 @@ not use it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sfc.backbone import Backbone
 from sfc.data.images import normalise
-from sfc.errors import UserError
+from sfc.model_file import load_model, save_model
 from sfc.refinement.pair_loss import pair_loss
 
 _STRIDE = 16  # of the trunk: images are padded to a multiple of it
@@ -88,25 +85,10 @@ class EdgeObjective(nn.Module):
 
 
 def save_edge_network(network: EdgeNetwork, path: Path | str) -> None:
-    """Weights as safetensors, with what rebuilds the network as sorted JSON under the metadata key "config"."""
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(state, path, metadata={"config": json.dumps(network.config, sort_keys=True)})
+    """Write weights and what rebuilds the network to one file."""
+    save_model(network, path, config=network.config)
 
 
 def load_edge_network(path: Path | str, device: torch.device | str) -> EdgeNetwork:
-    """The network of a file by `save_edge_network`, in evaluation mode and channels-last on `device`.
-
-    Raises:
-        UserError: no such file, or not one of these.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {})["config"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        network = EdgeNetwork(**config)
-        network.load_state_dict(state)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage train_irn first") from None
-    except (SafetensorError, KeyError, TypeError, RuntimeError):
-        raise UserError(f"{path}: not an edge network of this project; run the stage train_irn again") from None
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    """The network of a file by `save_edge_network`, evaluating, on `device`; raises UserError as `load_model`."""
+    return load_model(path, lambda config: EdgeNetwork(**config), device, stage="train_irn")

@@ -6,18 +6,15 @@ strides in the 3x3 convolutions, so that its ImageNet weights fit, where Caffe's
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sfc.backbone import Backbone
-from sfc.errors import UserError
+from sfc.model_file import load_model, save_model
 
 
 class ASPP(nn.Module):
@@ -124,25 +121,10 @@ def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def save_segmenter(network: DeepLabV2, path: Path | str) -> None:
-    """Weights as safetensors, with what rebuilds the network as sorted JSON under the metadata key "config"."""
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(state, path, metadata={"config": json.dumps(network.config, sort_keys=True)})
+    """Write weights and what rebuilds the network to one file."""
+    save_model(network, path, config=network.config)
 
 
 def load_segmenter(path: Path | str, device: torch.device | str) -> DeepLabV2:
-    """The network of a file by `save_segmenter`, in evaluation mode and channels-last on `device`.
-
-    Raises:
-        UserError: no such file, or not one of these.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {})["config"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        network = DeepLabV2(**config)
-        network.load_state_dict(state)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage train_seg first") from None
-    except (SafetensorError, KeyError, TypeError, RuntimeError):
-        raise UserError(f"{path}: not a segmentation model of this project; run the stage train_seg again") from None
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    """The network of a file by `save_segmenter`, in evaluation mode on `device`; raises UserError as `load_model`."""
+    return load_model(path, lambda config: DeepLabV2(**config), device, stage="train_seg")

@@ -33,17 +33,24 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write tensors, numbers, strings and containers of them; a crash while writing keeps the older state."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".partial")
-        torch.save({"fingerprint": self._fingerprint, "state": state}, temporary)
-        os.replace(temporary, self._path)
+        # Two experiments that differ only further down share this folder: each writes a file of its own, and the first
+        # to end may take the folder away while the other saves.
+        temporary = self._path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            torch.save({"fingerprint": self._fingerprint, "state": state}, temporary)
+            os.replace(temporary, self._path)
+        except (FileNotFoundError, RuntimeError):
+            if self._folder.exists():
+                raise
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """The saved state on the CPU, or None when there is none for this fingerprint."""
-        if not self._path.exists():
+        try:
+            saved = torch.load(self._path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
             return None
-        saved = torch.load(self._path, map_location="cpu", weights_only=True)
         return saved["state"] if saved["fingerprint"] == self._fingerprint else None
 
     def delete(self) -> None:

@@ -41,6 +41,12 @@ def matrix(counts):
     return np.repeat(np.eye(len(counts)), counts, axis=0)
 
 
+def test_published_demands_and_coefficients_follow_from_the_published_counts():
+    stats = label_stats(matrix([n for n, *_ in PUBLIC.values()]), **RELEASED, norm="mean")
+    assert stats.demand.tolist() == [demand for _, demand, *_ in PUBLIC.values()]
+    assert np.round(stats.dc, 4).tolist() == [dc for *_, dc, _ in PUBLIC.values()]
+
+
 @pytest.fixture(scope="module")
 def voc():
     if not VOC_TABLE.exists():

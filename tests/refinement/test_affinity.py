@@ -99,5 +99,5 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: no such file; run the stage train_irn first"):
         load_edge_network(tmp_path / "none.safetensors", "cpu")
     (tmp_path / "bad.safetensors").write_bytes(b"no safetensors")
-    with pytest.raises(UserError, match=r"bad\.safetensors: not an edge network"):
+    with pytest.raises(UserError, match=r"bad\.safetensors: not what the stage train_irn"):
         load_edge_network(tmp_path / "bad.safetensors", "cpu")

@@ -178,5 +178,5 @@ def test_wrong_model_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_segmenter(tmp_path / "none.safetensors", "cpu")
     (tmp_path / "bad.safetensors").write_bytes(b"not a model")
-    with pytest.raises(UserError, match=r"bad\.safetensors: not a segmentation model"):
+    with pytest.raises(UserError, match=r"bad\.safetensors: not what the stage train_seg"):
         load_segmenter(tmp_path / "bad.safetensors", "cpu")

@@ -108,6 +108,19 @@ def test_delete_leaves_nothing(tmp_path):
     assert ours.load() is None
 
 
+def test_a_sibling_that_ended_first_may_take_the_folder_away(tmp_path, monkeypatch):
+    ours, sibling = checkpoint(tmp_path), checkpoint(tmp_path)
+    save = torch.save
+
+    def save_while_the_other_ends(*args):
+        save(*args)
+        sibling.delete()
+
+    monkeypatch.setattr(torch, "save", save_while_the_other_ends)
+    ours.save({"step": 1})
+    assert ours.load() is None
+
+
 def test_a_loss_that_is_not_finite_stops_the_run():
     def broken(first):
         for batch in feed(first):
