@@ -27,12 +27,14 @@ class Section(BaseModel):
 class Dataset(Section):
     """Where images, lists, masks and image-level labels are."""
 
-    kind: Literal["voc"]
+    kind: Literal["voc", "voc12", "coco14", "table"]
     root: str
     train: str  # list in ImageSets/Segmentation: the images trained on
     val: str  # list the segmentation model is measured on
+    test: str | None  # list of images to predict that have no masks
     labels: str | None  # label table (image_id,split,classes); null: look for one, else XML, else masks
     masks: str | None  # folder of masks; null: SegmentationClassAug, else SegmentationClass
+    sbd: str | None  # folder of SBD's .mat masks
     classes: tuple[str, ...] | None  # foreground class names in index order; null: root/classes.txt, else VOC's 20
 
 
@@ -215,6 +217,18 @@ class Predict(Section):
     crf: PredictCrf
 
 
+class Analyse(Section):
+    """What classes share in the trained CAM network, Eq. 10 to 16."""
+
+    split: Literal["train", "val"]
+    images: Count  # at most; chosen evenly over the classes
+    scale: Positive
+    batch_size: Count
+    precision: Precision
+    bkg_scale: Positive  # background channel times this before the argmax that gives the seeds
+    tail_share: Annotated[float, Field(gt=0, le=0.5)]  # this share of the classes is the head, as many are the tail
+
+
 class Sweep(Section):
     """Background thresholds tried against the ground truth; an oracle, never a result."""
 
@@ -245,5 +259,6 @@ SECTIONS: dict[str, type[Section]] = {
     "walk": Walk,
     "seg": Seg,
     "predict": Predict,
+    "analyse": Analyse,
     "evaluate": Evaluate,
 }

@@ -10,6 +10,7 @@ TRAIN, VAL = 12, 4
 STEPS = TRAIN // 4 * 4  # of train_sfc: batches of 4, 4 epochs
 
 PARAMS = {
+    "dataset.kind": "voc",
     "dataset.root": "data",
     "dataset.train": "train",
     "dataset.val": "val",
