@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from sfc.backbone import load_backbone_weights
+from sfc.calibration.gradients import GradientRecord, write_gradients
 from sfc.calibration.image_bank import ImageBank
 from sfc.calibration.network import CamNetwork, save_cam_network
 from sfc.calibration.objective import SfcObjective
@@ -16,7 +18,7 @@ from sfc.data.crops import ImageCrops
 from sfc.data.manifest import Manifest, read_manifest
 from sfc.training import distributed
 from sfc.training.optim import sgd
-from stages._stage import device, say, stage
+from stages._stage import device, output, say, stage
 from stages._training import fit, seeded
 
 INPUTS = ["out/manifest.csv", "out/classes.json", "out/label_stats.csv"]
@@ -25,7 +27,7 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/label_stats.csv"]
 @stage(
     "Train the CAM network by Shared Feature Calibration.",
     reads=", ".join(INPUTS) + ", the train images, the file sfc.backbone.weights if it is one",
-    writes="out/sfc.safetensors (last step), plots/train_sfc.csv, metrics/train_sfc.json",
+    writes="out/sfc.safetensors (last step), plots/train_sfc.csv and train_sfc_gradients.csv, metrics/train_sfc.json",
     params=("sfc", "ibr", "msdw"),
 )
 def main(sfc, ibr, msdw) -> str:
@@ -39,6 +41,7 @@ def main(sfc, ibr, msdw) -> str:
 
     objective = seeded(sfc.random_seed, lambda: _objective(manifest, sfc, ibr, msdw))
     load_backbone_weights(objective.network.backbone, sfc.backbone.weights)
+    objective.gradients = GradientRecord(len(manifest.classes), interval=per_epoch, intervals=sfc.epochs)
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = ImageCrops(records, len(manifest.classes), crop=sfc.crop, long_side=sfc.long_side, seed=sfc.random_seed)
     loss = fit(
@@ -52,10 +55,16 @@ def main(sfc, ibr, msdw) -> str:
         inputs=[*INPUTS, sfc.backbone.weights],
         optimiser=_optimiser(objective.network, sfc),
         clip_norm=sfc.clip_norm,
-        save=partial(save_cam_network, objective.network, method=sfc.method),
+        save=partial(_save, objective=objective, method=sfc.method, classes=manifest.classes),
         facts={"images": len(records), "classes": len(manifest.classes)},
     )
     return f"train_sfc: {steps} steps, loss {loss:.3f}, to out/sfc.safetensors"
+
+
+def _save(path: Path, *, objective: SfcObjective, method: str, classes: tuple[str, ...]) -> None:
+    save_cam_network(objective.network, path, method=method)
+    with output("plots/train_sfc_gradients.csv") as gradients:
+        write_gradients(objective.gradients, gradients, classes)
 
 
 def _objective(manifest: Manifest, sfc, ibr, msdw) -> SfcObjective:

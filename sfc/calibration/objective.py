@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfc.calibration import cams, losses
+from sfc.calibration.gradients import GradientRecord
 from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.network import CamNetwork
 from sfc.data.images import normalise
@@ -24,6 +25,9 @@ class SfcObjective(nn.Module):
         dc_proto, dc_scale: weigh Eq. 5 (Eq. 7) by `dc`; False weighs all classes alike.
         proto_norm: "max" divides the prototype CAM by its maximum before Eq. 5 (released code), "none" does not.
         reduction, detach_large: see `sfc.calibration.losses`.
+
+    Attributes:
+        gradients: a `GradientRecord` that takes note of the full-size images' scores, or None; it changes no loss.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class SfcObjective(nn.Module):
     ):
         super().__init__()
         self.network, self.bank = network, bank
+        self.gradients: GradientRecord | None = None
         self.w_proto, self.w_scale = w_proto, w_scale
         self.proto_norm, self.reduction, self.detach_large = proto_norm, reduction, detach_large
         # heads that no loss reaches get no gradient: the optimiser and the processes' average must not wait for one
@@ -68,6 +73,8 @@ class SfcObjective(nn.Module):
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)
         parts = {"cls": losses.classification_loss(maps.score, labels)}
+        if self.gradients is not None:
+            self.gradients.add(maps.score, labels)
         if self.w_proto:
             cam_prototype = self.network.cam_prototype(maps, cam_weight, mask)
             parts["proto"] = self.w_proto * self._prototype_loss(cam_weight, cam_prototype)

@@ -71,6 +71,7 @@ MAY_IMPORT = {
     "refinement": {*TOP, "data", "localization", "training"},
     "segmentation": {*TOP, "data", "refinement", "training"},
     "evaluation": {*TOP, "data", "localization", "refinement"},
+    "analysis": {*TOP, "data", "calibration", "localization", "evaluation"},
 }
 
 
@@ -103,7 +104,13 @@ def test_declared_params_of_evaluate_are_asked_for(imported):
 @pytest.mark.parametrize("stage", STAGES)
 def test_commands_hold_nothing_that_depends_on_the_machine(stage):
     launcher, _, rest = spec(stage)["cmd"].partition(" -m ")
-    alone = stage in ("prepare", "label_stats", "crf", "evaluate")  # these would do all the work in every process
+    alone = stage in (
+        "prepare",
+        "label_stats",
+        "crf",
+        "evaluate",
+        "analyse",
+    )  # these would do all the work in every process
     assert launcher == ("python" if alone else r"\${SFC_LAUNCH:-python}")
     assert rest == (f"stages.{stage} ${{key}}" if stage == "evaluate" else f"stages.{stage}")
 

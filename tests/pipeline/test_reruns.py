@@ -9,7 +9,7 @@ from sfc.params import load_params
 SEGMENTATION = ["train_seg", "predict", "evaluate@seg"]
 LABELS = ["pseudo_labels", "evaluate@pseudo_labels", *SEGMENTATION]
 REFINEMENT = ["crf", "evaluate@crf", "train_irn", *LABELS]
-CAMS = ["infer_cam", "evaluate@cam", *REFINEMENT]
+CAMS = ["infer_cam", "evaluate@cam", "analyse", *REFINEMENT]
 TRAINING = ["train_sfc", *CAMS]
 EVALUATION = ["evaluate@cam", "evaluate@crf", "evaluate@pseudo_labels", "evaluate@seg"]
 ALL = ["prepare", "label_stats", *TRAINING]
@@ -24,6 +24,7 @@ READS = {  # what each stage's params are, besides those of the stages before it
     "pseudo_labels": {"fusion.walk", "walk", "pseudo_labels"},
     "train_seg": {"seg"},
     "predict": {"predict"},
+    "analyse": {"analyse", "fusion.eval"},
     "evaluate@cam": {"evaluate", "fusion.eval"},
     "evaluate@crf": {"evaluate"},
     "evaluate@pseudo_labels": {"evaluate"},
@@ -57,7 +58,8 @@ def test_every_section_is_read_by_its_stages_alone(sketch):
         ("walk.beta", 12.0, LABELS),
         ("seg.steps", 123, SEGMENTATION),
         ("evaluate.gallery", 3, EVALUATION),
-        ("fusion.eval.prototype_weight", 0.123, ["evaluate@cam"]),
+        ("fusion.eval.prototype_weight", 0.123, ["evaluate@cam", "analyse"]),
+        ("analyse.images", 12, ["analyse"]),
     ],
 )
 def test_a_param_reruns_its_readers_and_what_follows(sketch, param, value, stages):

@@ -45,6 +45,8 @@ PARAMS = {
     "predict.scales": [1.0],
     "predict.precision": "fp32",
     "predict.crf.enabled": False,
+    "analyse.images": 6,
+    "analyse.precision": "fp32",
     "evaluate.sweep": {"start": 0.0, "stop": 0.6, "step": 0.2},
     "evaluate.class_sets": {"many": ["square"], "few": ["bar"]},
     "evaluate.gallery": 2,
