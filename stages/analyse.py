@@ -59,7 +59,7 @@ def main(analyse: Analyse, fusion_eval: Fusion) -> str:
         progress=progress,
     )
     rule = CamRule(CamStore("out/cams"), **fusion_eval.model_dump())
-    confusions = _confusions(rule, records, len(manifest.classes) + 1) if pixels == "masks" else {}
+    confusions = _confusions(rule, records if pixels == "masks" else [], len(manifest.classes) + 1)
     with output("plots/analyse_cosines.csv") as path:
         write_cosines(path, cosines, manifest.classes, order)
     with output("plots/analyse_rates.csv") as path:

@@ -139,6 +139,11 @@ def test_each_metric_and_plot_of_a_stage_is_shown():
     assert shown >= {path for path in made if path.startswith(("plots/", "out/gallery/"))}
 
 
+def test_titles_of_plots_do_not_end_a_string_of_the_page():
+    titles = [title for entry in PIPELINE["plots"] if isinstance(entry, dict) for title in entry]
+    assert [title for title in titles if set(title) & set("'\"\\")] == []  # DVC writes them into scripts as they are
+
+
 def test_the_bundled_remote_holds_the_data():
     (out,) = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
     assert (out["path"], out["remote"]) == ("data", "bundle")
