@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -33,59 +33,68 @@ class Workspace:
     outputs come back from DVC's cache by the old dvc.lock, and an output that is not in the cache is refused before
     anything runs. The copies stay on disk until all is back: if the process is killed, the next one finishes the job.
 
+    Entering it puts back what a killed run left, before anybody reads params.yaml; only one process can be inside.
+
     Args:
-        targets: stages that are going to run, with all stages before them.
         scratch: folder for the copies.
     """
 
-    def __init__(self, targets: Sequence[str], scratch: Path):
-        self._targets, self._scratch = targets, scratch
-        self._copy = scratch / "before"
-        self.params = Path("params.yaml").read_text(encoding="utf-8")
+    def __init__(self, scratch: Path):
+        self._scratch, self._copy = scratch, scratch / "before"
+        self._params = ""
+
+    def __enter__(self) -> Workspace:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._scratch / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(f"{self._lock.name}: another such command is at work here; wait for it") from None
+        self._finish_killed()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._lock.close()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Whatever happens inside, also an interruption, the workspace ends as it began."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        with (self._scratch / "lock").open("w") as lock, _terminated_as_interrupted():
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{lock.name}: another such command is at work here; wait for it") from None
-            self._finish_killed()
-            self.params = Path("params.yaml").read_text(encoding="utf-8")
-            self._save()
+    def kept(self, targets: Sequence[str]) -> Iterator[None]:
+        """Whatever happens inside, also an interruption, the workspace ends as it began.
+
+        Args:
+            targets: stages that are going to run, with all stages before them.
+
+        Raises:
+            UserError: an output is there that could not be put back.
+        """
+        with _terminated_as_interrupted():
+            self._params = Path("params.yaml").read_text(encoding="utf-8")
+            self._save(targets)
             try:
                 yield
             finally:
                 self._restore()
 
     def run(self, targets: Sequence[str], changes: dict[str, str]) -> int:
-        """`dvc exp run` of the params of the workspace with these changes; returns dvc's exit status.
+        """Inside `kept`: `dvc exp run` of the workspace's params with these changes; returns dvc's exit status.
 
         Metrics and outputs are then the run's; params.yaml is back.
         """
-        Path("params.yaml").write_text(self.params, encoding="utf-8")
+        Path("params.yaml").write_text(self._params, encoding="utf-8")
         (self._copy / "changes.json").write_text(json.dumps(changes), encoding="utf-8")
         sets = [f"-S{name}={value}" for name, value in changes.items()]
         # a session of its own: the terminal's Ctrl-C reaches dvc and its stage through us alone
         process = subprocess.Popen([*DVC, "exp", "run", *targets, *sets], start_new_session=True)
         try:
             status = process.wait()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            raise
-        Path("params.yaml").write_text(self.params, encoding="utf-8")
+        finally:
+            _end(process)
+        Path("params.yaml").write_text(self._params, encoding="utf-8")
         return status
 
-    def _save(self) -> None:
+    def _save(self, targets: Sequence[str]) -> None:
         with Repo() as repo:
-            chain = {stage for target in self._targets for stage in repo.stage.collect(target, with_deps=True)}
+            chain = {stage for target in targets for stage in repo.stage.collect(target, with_deps=True)}
             outs = [out for stage in chain if stage.cmd for out in stage.outs if out.use_cache]
             there = [out for out in outs if out.exists]
             for out in there:
@@ -137,6 +146,19 @@ class Workspace:
         else:
             say("an earlier run was killed, and params.yaml was edited since: the workspace stays as it is")
             shutil.rmtree(self._copy)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Interrupt a process group that is still at work; kill it if that does not help, or we are interrupted again."""
+    try:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _tracked() -> list[Path]:

@@ -31,20 +31,21 @@ def main(seeds: int, tables: str, main_results: bool, products: str | None, out:
     Writes bench/paper_tables.md (with --main: bench/main_results.md), or --out, and the CSV beside it.
     """
     try:
-        params = load_params()
         if products and not main_results:
             raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
         numbers = _listed("--tables", tables, {str(number): number for number in RUNS})
         measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
         measured = measured if main_results else ["cam"]
-        runs = _method_runs(seeds) if main_results else _ablation_runs(numbers, seeds, params)
         out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
-        figures, fingerprints = Figures(out.with_suffix(".csv")), Fingerprints(measured)
-        wanted = [(run, product, fingerprints.of(product, run)) for run in runs for product in measured]
-        if dry_run:
-            _list(runs, wanted, figures)
-            return
-        failed = _run_missing(runs, wanted, figures, measured)
+        with Workspace(Path(".scratch/paper_tables")) as workspace:
+            params = load_params()
+            runs = _method_runs(seeds) if main_results else _ablation_runs(numbers, seeds, params)
+            figures, fingerprints = Figures(out.with_suffix(".csv")), Fingerprints(measured)
+            wanted = [(run, product, fingerprints.of(product, run)) for run in runs for product in measured]
+            if dry_run:
+                _list(runs, wanted, figures)
+                return
+            failed = _run_missing(runs, wanted, figures, workspace)
         text = _document(numbers, figures.of(wanted), params, main_results=main_results)
         with output(out) as path:
             path.write_text(text, encoding="utf-8")
@@ -96,14 +97,14 @@ def _list(runs: list[Run], wanted: list, figures: Figures) -> None:
         click.echo(f"{run.name:5} seed {run.seed}  {state:20}  {run.key}")
 
 
-def _run_missing(runs: list[Run], wanted: list, figures: Figures, products: list[str]) -> list[str]:
+def _run_missing(runs: list[Run], wanted: list, figures: Figures, workspace: Workspace) -> list[str]:
     """Run what is not in the table; returns the runs that failed."""
     todo = {run.key: (run, missing) for run in runs if (missing := _missing(run, wanted, figures))}
     failed: list[str] = []
     if not todo:
         return failed
-    workspace = Workspace([f"evaluate@{product}" for product in products], Path(".scratch/paper_tables"))
-    with workspace.kept():
+    products = list(dict.fromkeys(product for _, missing in todo.values() for product, _ in missing))
+    with workspace.kept([f"evaluate@{product}" for product in products]):
         for number, (run, missing) in enumerate(todo.values(), 1):
             say(f"run {number} of {len(todo)}: {run.name}, seed {run.seed}: {run.key}")
             status = workspace.run([f"evaluate@{product}" for product, _ in missing], run.changes)
