@@ -72,7 +72,7 @@ class PrototypeSeed(Section):
 class Sfc(Section):
     """Training of the CAM network."""
 
-    method: Literal["sfc"]
+    method: Literal["cam", "sipe", "sfc"]  # cam: the classifier alone, the paper's Base
     random_seed: int
     backbone: Backbone
     precision: Precision
@@ -101,6 +101,14 @@ class Msdw(Section):
     dc_scale: bool  # the same in Eq. 7
     reduction: Literal["mean", "sum"]
     detach_large: bool
+
+
+class Sipe(Section):
+    """What sfc.method sipe alone reads."""
+
+    seed_bkg_scale: Positive  # background likeness times this before the argmax
+    infer_feature: Literal["hierarchical", "semantic"]  # what the seeds correlate at inference
+    w_gsc: NonNegative  # weight of the general-specific consistency loss
 
 
 class Cam(Section):
@@ -235,6 +243,7 @@ SECTIONS: dict[str, type[Section]] = {
     "dc": Dc,
     "sfc": Sfc,
     "msdw": Msdw,
+    "sipe": Sipe,
     "cam": Cam,
     "fusion.crf": Fusion,
     "fusion.walk": Fusion,

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfc.calibration import cams, losses
+from sfc.calibration.base import batch_images, total
 from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.network import CamNetwork
-from sfc.data.images import normalise
 from sfc.training import distributed
 
 
@@ -63,7 +63,7 @@ class SfcObjective(nn.Module):
         batch = self._with_bank(batch)
         boxes, labels = batch["box"], batch["label"]
         crop = batch["image"].shape[2:]
-        images = normalise(batch["image"], boxes).contiguous(memory_format=torch.channels_last)
+        images = batch_images(batch)
         maps = self.network(images, hierarchy=bool(self.w_proto))
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)
@@ -78,8 +78,7 @@ class SfcObjective(nn.Module):
             mask_half = cams.valid_mask(boxes, labels, crop=crop, size=maps_half.class_logits.shape[2:])
             cam_half = self.network.cam_weight(maps_half, mask_half)
             parts["scale"] = self.w_scale * self._scale_loss(cam_weight, cam_half, labels)
-        means = {name: distributed.global_mean(rows.sum(), len(rows)) for name, rows in parts.items()}
-        return {"loss": sum(means.values()), **means}
+        return total(parts)
 
     def _with_bank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch followed by images of the bank, which every process updates with the whole global batch."""
