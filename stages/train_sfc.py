@@ -57,6 +57,7 @@ def main(sfc: Sfc, ibr: Ibr, msdw: Msdw, sipe: Sipe) -> str:
         optimiser=_optimiser(objective.network, sfc),
         clip_norm=sfc.clip_norm,
         save=partial(save_cam_network, objective.network, method=sfc.method),
+        curve=["loss", "cls", "proto", "scale"],
         facts={"images": len(records), "classes": num_classes},
     )
     return f"train_sfc: {steps} steps, loss {loss:.3f}, to out/sfc.safetensors"
