@@ -48,6 +48,7 @@ def main(irn: Irn) -> str:
         rescale=irn.rescale,
         uniform=True,
         image_scale=1.0,
+        hsv_jitter=0,
         seed=irn.random_seed,
     )
     group = {"params": list(objective.parameters()), "lr": irn.lr, "weight_decay": irn.weight_decay}

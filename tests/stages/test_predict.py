@@ -15,7 +15,8 @@ from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.refinement.label_archive import LabelArchive
-from sfc.segmentation.deeplab import DeepLabV2, save_segmenter
+from sfc.segmentation.deeplab import DeepLabV2
+from sfc.segmentation.models import save_segmenter
 from stages.predict import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.refinement.label_archive import LabelArchiveWriter
-from sfc.segmentation.deeplab import load_segmenter
+from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main
 
 ROOT = Path(__file__).resolve().parents[2]
