@@ -74,6 +74,18 @@ def test_writes_every_image_in_manifest_order(project):
     ]
 
 
+def test_another_split_can_be_predicted(project):
+    text = Path("out/manifest.csv").read_text()
+    Path("out/manifest.csv").write_text(text.replace(",val,", ",test,", 2))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["predict"]["split"] = "test"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert LabelArchive("out/predictions.zip").ids == ("im0", "im1")
+    assert json.loads(Path("metrics/predict.json").read_text())["split"] == "test"
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_bytes_do_not_depend_on_the_number_of_processes(project):
     threads = torch.get_num_threads()
