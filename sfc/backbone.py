@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from sfc.errors import UserError
 
 PREFIX = "backbone."  # of the trunk's keys in the files this project writes
+CLASSIFIERS = ("fc.", "fc8.", "linear1000.")  # keys beside a trunk's in public weights files
 
 
 class Backbone(nn.Module):
@@ -136,7 +137,7 @@ def load_backbone_weights(backbone: Backbone, weights: str) -> None:
     if any(key.startswith(PREFIX) for key in state):
         state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     wanted = backbone.state_dict()
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     wrong = [k for k in state if k not in wanted or wanted[k].shape != state[k].shape]

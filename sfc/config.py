@@ -9,19 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
-Precision = Literal["fp32", "bf16"]
-Scales = Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+from sfc.config_seg import Predict, Seg
+from sfc.config_types import Backbone, Count, Fraction, NonNegative, Positive, Precision, Radius, Scales, Section
 
 
 class Dataset(Section):
@@ -55,14 +46,6 @@ class Dc(Section):
     n_iter: Literal["auto"] | Count
 
 
-class Backbone(Section):
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); a file; sfc: out/sfc.safetensors
-    weights: str
-    frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
-    batch_norm: Literal["frozen", "train"]
-
-
 class PrototypeSeed(Section):
     """Which pixels a class prototype averages, Eq. 3."""
 
@@ -74,7 +57,7 @@ class PrototypeSeed(Section):
 class Sfc(Section):
     """Training of the CAM network."""
 
-    method: Literal["sfc"]
+    method: Literal["cam", "sipe", "sfc"]  # cam: the classifier alone, the paper's Base
     random_seed: int
     backbone: Backbone
     precision: Precision
@@ -103,6 +86,14 @@ class Msdw(Section):
     dc_scale: bool  # the same in Eq. 7
     reduction: Literal["mean", "sum"]
     detach_large: bool
+
+
+class Sipe(Section):
+    """What sfc.method sipe alone reads."""
+
+    seed_bkg_scale: Positive  # background likeness times this before the argmax
+    infer_feature: Literal["hierarchical", "semantic"]  # what the seeds correlate at inference
+    w_gsc: NonNegative  # weight of the general-specific consistency loss
 
 
 class Cam(Section):
@@ -175,48 +166,6 @@ class Walk(Section):
     precision: Precision
 
 
-class Seg(Section):
-    """Training of DeepLabV2 on the pseudo-labels."""
-
-    random_seed: int
-    backbone: Backbone
-    precision: Precision
-    atrous_rates: Annotated[tuple[Count, ...], Field(min_length=1)]
-    steps: Count
-    batch_size: Count
-    crop: Count
-    scales: Scales  # each crop's image is resized by one of these, drawn at random
-    image_scale: Positive  # every image is resized by this first; 1: photographs at their own size
-    train_scales: tuple[Positive, ...]  # further scales of the crop inside the network (MSC); () for none
-    loss: Literal["ce", "balanced_ce"]
-    lr: Positive
-    head_lr_scale: Positive
-    momentum: NonNegative
-    weight_decay: NonNegative
-    power: NonNegative
-
-
-class PredictCrf(Section):
-    """Dense CRF that sharpens predictions; `enabled: false` skips it."""
-
-    enabled: bool
-    iterations: Count
-    gaussian_sxy: Positive
-    gaussian_compat: NonNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
-    bilateral_compat: NonNegative
-
-
-class Predict(Section):
-    split: Literal["train", "val"]
-    scales: Scales  # of the image after seg.image_scale
-    flip: bool
-    batch_size: Count
-    precision: Precision
-    crf: PredictCrf
-
-
 class Analyse(Section):
     """What classes share in the trained CAM network, Eq. 10 to 16."""
 
@@ -249,6 +198,7 @@ SECTIONS: dict[str, type[Section]] = {
     "dc": Dc,
     "sfc": Sfc,
     "msdw": Msdw,
+    "sipe": Sipe,
     "cam": Cam,
     "fusion.crf": Fusion,
     "fusion.walk": Fusion,

@@ -27,6 +27,9 @@ class Params(Section):
         low, high = self.sections["irn"].rescale
         if low > high:
             raise ValueError(f"irn.rescale: [{low}, {high}] must be [smallest, largest]")
+        seg = self.sections["seg"]
+        if seg.scale_draw == "uniform" and (len(seg.scales) != 2 or seg.scales[0] > seg.scales[1]):
+            raise ValueError(f"seg.scales: {list(seg.scales)} must be [smallest, largest] for seg.scale_draw uniform")
         return self
 
     def get(self, name: str) -> Any:

@@ -47,6 +47,7 @@ def fit(
     optimiser: torch.optim.Optimizer,
     clip_norm: float | None,
     save: Callable[[Path], None],
+    curve: Sequence[str],
     facts: dict[str, int],
 ) -> float:
     """Train `objective` on `samples`, going on from a scratch checkpoint where there is one, and write the results.
@@ -55,6 +56,8 @@ def fit(
         section: the stage's own params; its random_seed, batch_size, precision and power are used here.
         other_sections, inputs: with `section`, what the result depends on beside the code.
         save: writes the trained model, to out/{its name}.safetensors.
+        curve: the losses that are columns of the curve, whether this run has them or not: DVC leaves a plot out
+            altogether when one of its columns is missing.
         facts: put into the metrics file beside the steps and the last losses.
 
     Returns:
@@ -85,7 +88,7 @@ def fit(
     if distributed.is_main():
         with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
             save(path)
-        _write_curve(f"plots/{stage}.csv", rows)
+        _write_curve(f"plots/{stage}.csv", rows, curve)
         last = {name: value for name, value in rows[-1].items() if name != "step"}
         write_json(f"metrics/{stage}.json", {"steps": steps, **facts, "last": last})
         checkpoint.delete()
@@ -115,7 +118,7 @@ def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequenc
     return Checkpoint(folder, fingerprint=fingerprint, every_seconds=float(seconds))
 
 
-def _write_curve(path: str, rows: list[dict[str, float]]) -> None:
-    """The rows of `sfc.training.loop.train` as CSV with a `step` column."""
+def _write_curve(path: str, rows: list[dict[str, float]], losses: Sequence[str]) -> None:
+    """The rows of `sfc.training.loop.train` as CSV: `step`, then `losses`, empty where a run has no such loss."""
     with output(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+        pd.DataFrame(rows, columns=["step", *losses]).to_csv(temporary, index=False, float_format="%.6g")

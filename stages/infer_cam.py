@@ -15,7 +15,7 @@ from stages._stage import device, progress, say, stage, workers, write_json
 
 
 @stage(
-    "Infer the classifier-weight and prototype CAMs at all scales.",
+    "Infer the CAMs of the trained method, of all its kinds at all scales.",
     reads="out/manifest.csv, out/classes.json, out/sfc.safetensors, the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
     params=("cam",),
@@ -33,7 +33,7 @@ def main(cam) -> str:
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
     with shared_folder("out/cams") as folder:
-        writer = CamWriter(folder, kinds=network.kinds, scales=cam.scales, ids=list(records))
+        writer = CamWriter(folder, kinds=network.kinds, scales=cam.scales, ids=list(records), fused=network.fused)
         mine = range(distributed.rank(), len(writer.shards), distributed.world_size())
         cams = infer_cams(
             network,

@@ -6,8 +6,8 @@ from sfc.config import Predict
 from sfc.data.manifest import read_manifest
 from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
-from sfc.segmentation.deeplab import load_segmenter
 from sfc.segmentation.inference import predict_labels
+from sfc.segmentation.models import load_segmenter
 from sfc.training import distributed
 from stages._labels import write_labels
 from stages._stage import device, progress, say, stage, workers, write_json
@@ -40,6 +40,7 @@ def main(predict: Predict) -> str:
         network,
         mine,
         scales=predict.scales,
+        merge=predict.merge,
         flip=predict.flip,
         precision=predict.precision,
         device=target,

@@ -48,6 +48,7 @@ def main(irn: Irn) -> str:
         rescale=irn.rescale,
         uniform=True,
         image_scale=1.0,
+        hsv_jitter=0,
         seed=irn.random_seed,
     )
     group = {"params": list(objective.parameters()), "lr": irn.lr, "weight_decay": irn.weight_decay}
@@ -62,6 +63,7 @@ def main(irn: Irn) -> str:
         optimiser=sgd([group], momentum=irn.momentum),
         clip_norm=irn.clip_norm,
         save=partial(save_edge_network, objective.network),
+        curve=["loss", "positive", "negative"],
         facts={"images": len(records)},
     )
     return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"

@@ -1,4 +1,4 @@
-"""Stage train_seg: DeepLabV2, trained on the pseudo-labels as if they were the truth."""
+"""Stage train_seg: the segmentation model, trained on the pseudo-labels as if they were the truth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from sfc.backbone import load_backbone_weights
 from sfc.config import Seg
 from sfc.data.crops import IGNORE, LabelledCrops
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
 from sfc.refinement.label_archive import LabelArchive
-from sfc.segmentation.deeplab import DeepLabV2, save_segmenter
+from sfc.segmentation.models import MODELS, Segmenter, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
+from sfc.segmentation.trunk import load_trunk_weights
 from sfc.training import distributed
 from sfc.training.optim import sgd
 from stages._stage import device, say, stage, weights_path
@@ -39,16 +39,19 @@ def main(seg: Seg) -> str:
     say(f"train_seg: {seg.steps} steps of {seg.batch_size} images on {target}, {len(records)} training images")
 
     network = seeded(seg.random_seed, lambda: _network(seg, num_classes))
-    load_backbone_weights(network.backbone, weights)
-    objective = SegmentationObjective(network, train_scales=seg.train_scales, loss=seg.loss)
+    load_trunk_weights(network.backbone, weights)
+    objective = SegmentationObjective(
+        network, train_scales=seg.train_scales, loss=seg.loss, seed=seg.random_seed, batch_size=seg.batch_size
+    )
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = LabelledCrops(
         records,
         partial(read_label, archive=LabelArchive("out/pseudo_labels.zip"), num_classes=num_classes),
         crop=seg.crop,
         rescale=seg.scales,
-        uniform=False,
+        uniform=seg.scale_draw == "uniform",
         image_scale=seg.image_scale,
+        hsv_jitter=seg.hsv_jitter,
         seed=seg.random_seed,
     )
     groups = network.parameter_groups(lr=seg.lr, head_lr_scale=seg.head_lr_scale, weight_decay=seg.weight_decay)
@@ -63,13 +66,14 @@ def main(seg: Seg) -> str:
         optimiser=sgd(groups, momentum=seg.momentum),
         clip_norm=None,
         save=partial(save_segmenter, network),
+        curve=["loss"],
         facts={"images": len(records), "classes": num_classes},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"
 
 
-def _network(seg: Seg, num_classes: int) -> DeepLabV2:
-    return DeepLabV2(
+def _network(seg: Seg, num_classes: int) -> Segmenter:
+    return MODELS[seg.model](
         arch=seg.backbone.arch,
         num_classes=num_classes,
         atrous_rates=seg.atrous_rates,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfc.calibration import cams, losses
-from sfc.calibration.gradients import GradientRecord
+from sfc.calibration.base import Objective, batch_images, total
 from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.network import CamNetwork
-from sfc.data.images import normalise
 from sfc.training import distributed
 
 
-class SfcObjective(nn.Module):
+class SfcObjective(Objective):
     """One batch of crops to the losses of SFC.
 
     Args:
@@ -25,9 +24,6 @@ class SfcObjective(nn.Module):
         dc_proto, dc_scale: weigh Eq. 5 (Eq. 7) by `dc`; False weighs all classes alike.
         proto_norm: "max" divides the prototype CAM by its maximum before Eq. 5 (released code), "none" does not.
         reduction, detach_large: see `sfc.calibration.losses`.
-
-    Attributes:
-        gradients: a `GradientRecord` that takes note of the full-size images' scores, or None; it changes no loss.
     """
 
     def __init__(
@@ -44,9 +40,8 @@ class SfcObjective(nn.Module):
         reduction: str,
         detach_large: bool,
     ):
-        super().__init__()
-        self.network, self.bank = network, bank
-        self.gradients: GradientRecord | None = None
+        super().__init__(network)
+        self.bank = bank
         self.w_proto, self.w_scale = w_proto, w_scale
         self.proto_norm, self.reduction, self.detach_large = proto_norm, reduction, detach_large
         # heads that no loss reaches get no gradient: the optimiser and the processes' average must not wait for one
@@ -68,13 +63,11 @@ class SfcObjective(nn.Module):
         batch = self._with_bank(batch)
         boxes, labels = batch["box"], batch["label"]
         crop = batch["image"].shape[2:]
-        images = normalise(batch["image"], boxes).contiguous(memory_format=torch.channels_last)
+        images = batch_images(batch)
         maps = self.network(images, hierarchy=bool(self.w_proto))
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)
-        parts = {"cls": losses.classification_loss(maps.score, labels)}
-        if self.gradients is not None:
-            self.gradients.add(maps.score, labels)
+        parts = {"cls": self.classification(maps, labels)}
         if self.w_proto:
             cam_prototype = self.network.cam_prototype(maps, cam_weight, mask)
             parts["proto"] = self.w_proto * self._prototype_loss(cam_weight, cam_prototype)
@@ -85,8 +78,7 @@ class SfcObjective(nn.Module):
             mask_half = cams.valid_mask(boxes, labels, crop=crop, size=maps_half.class_logits.shape[2:])
             cam_half = self.network.cam_weight(maps_half, mask_half)
             parts["scale"] = self.w_scale * self._scale_loss(cam_weight, cam_half, labels)
-        means = {name: distributed.global_mean(rows.sum(), len(rows)) for name, rows in parts.items()}
-        return {"loss": sum(means.values()), **means}
+        return total(parts)
 
     def _with_bank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch followed by images of the bank, which every process updates with the whole global batch."""

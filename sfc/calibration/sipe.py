@@ -1,4 +1,4 @@
-"""SIPE (Chen et al. 2022): structure-aware seeds and the image-specific CAM, the method SFC grew out of."""
+"""SIPE (Chen et al. 2022), the method SFC grew out of: structure-aware seeds, image-specific CAM, consistency."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfc.calibration import cams
+from sfc.calibration.base import BaseNetwork, HierarchicalSides, Maps, Objective, batch_images, total
 from sfc.calibration.cams import EPS
 
 
@@ -35,3 +37,71 @@ def structure_seeds(cam: Tensor, feature: Tensor, mask: Tensor, *, bkg_scale: fl
         likeness[:, 0] *= bkg_scale
         best = likeness.max(dim=1, keepdim=True).indices
         return torch.zeros_like(likeness).scatter_(1, best, 1.0).view_as(cam) * mask
+
+
+class SipeNetwork(BaseNetwork):
+    """Network of SIPE: the base without pixel correlation, with the image-specific CAM.
+
+    Args:
+        seed_bkg_scale: see `structure_seeds`.
+        infer_feature: what the seeds of `infer` correlate: "hierarchical", the feature of the prototypes (released
+            inference), or "semantic", layer4 as in training (paper).
+        base: keyword arguments of `BaseNetwork` but those of the pixel correlation.
+    """
+
+    kinds = ("classifier", "prototype")
+    fused = ("prototype",)
+
+    def __init__(self, *, seed_bkg_scale: float, infer_feature: str, **base):
+        super().__init__(**base, pcm_iters=0, bkg_before_pcm=True)
+        without = {name: value for name, value in self.config.items() if name not in ("pcm_iters", "bkg_before_pcm")}
+        self.config = {**without, "seed_bkg_scale": seed_bkg_scale, "infer_feature": infer_feature}
+        self.sides = HierarchicalSides(self.backbone.channels[1:])
+        self._bkg_scale, self._infer_feature = seed_bkg_scale, infer_feature
+
+    def cam_specific(self, maps: Maps, cam: Tensor, feature: Tensor, mask: Tensor) -> Tensor:
+        """Image-specific CAM, (B, 1 + C, H, W) float32 in 0..1, whose seeds correlate `feature` (B, D, H, W)."""
+        seeds = structure_seeds(cam, feature, mask, bkg_scale=self._bkg_scale)
+        return cams.prototype_cam(maps.hierarchical, seeds)
+
+    def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
+        return layer4
+
+    def _hierarchy(self, levels: list[Tensor]) -> Tensor:
+        return self.sides(levels)
+
+    def _cams(self, maps: Maps, mask: Tensor, present: Tensor) -> list[Tensor]:
+        cam = self.cam_weight(maps, mask)
+        feature = maps.hierarchical if self._infer_feature == "hierarchical" else maps.semantic
+        return [cam, self.cam_specific(maps, cam, feature, present)]
+
+
+class SipeObjective(Objective):
+    """One batch of crops to the losses of SIPE: classification and general-specific consistency (GSC).
+
+    Args:
+        network: trained in place.
+        w_gsc: weight of GSC in the total; 1 in the released code.
+    """
+
+    def __init__(self, network: SipeNetwork, *, w_gsc: float):
+        super().__init__(network)
+        self.w_gsc = w_gsc
+        network.sides.requires_grad_(bool(w_gsc))  # else no loss reaches them, and nothing must wait for a gradient
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of one batch, see `BaseObjective.forward`.
+
+        Returns:
+            Scalars "loss", "cls" and "proto": GSC with its weight, which is SFC's prototype consistency (Eq. 5)
+            with every class weighted alike.
+        """
+        maps = self.network(batch_images(batch), hierarchy=bool(self.w_gsc))
+        parts = {"cls": self.classification(maps, batch["label"])}
+        if self.w_gsc:
+            size, crop = maps.class_logits.shape[2:], batch["image"].shape[2:]
+            mask = cams.valid_mask(batch["box"], batch["label"], crop=crop, size=size)
+            cam = self.network.cam_weight(maps, mask)
+            specific = self.network.cam_specific(maps, cam, maps.semantic, mask)
+            parts["proto"] = self.w_gsc * (cam - cams.max_normalised(specific)).abs().mean(dim=(1, 2, 3))
+        return total(parts)

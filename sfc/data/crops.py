@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sfc.data.colour import shift_hsv
 from sfc.data.images import IGNORE, read_image, resize_image, resize_label
 from sfc.data.manifest import Record
 from sfc.randomness import generator
@@ -72,6 +73,8 @@ class LabelledCrops(Dataset):
         rescale: the factors an image is resized by (bicubic; its label map nearest): a number drawn between the
             two of `rescale` if `uniform`, else one of `rescale`.
         image_scale: a further fixed factor, for training on smaller images than the files hold.
+        hsv_jitter: largest shift of hue, saturation and value, see `shift_hsv`; each is a whole number drawn from
+            -hsv_jitter to hsv_jitter.
 
     Sample:
         image: (3, crop, crop) uint8 RGB, 0 outside the box.
@@ -88,9 +91,11 @@ class LabelledCrops(Dataset):
         rescale: Sequence[float],
         uniform: bool,
         image_scale: float,
+        hsv_jitter: int,
         seed: int,
     ):
         self.records = list(records)
+        self.hsv_jitter = hsv_jitter
         self.read_label = read_label
         self.crop = crop
         self.rescale = tuple(rescale)
@@ -112,6 +117,8 @@ class LabelledCrops(Dataset):
         if rng.random() < 0.5:
             image, label = image[:, ::-1], label[:, ::-1]
         window = Window(rng, image.shape, self.crop)
+        if self.hsv_jitter:
+            image = shift_hsv(image, *rng.integers(-self.hsv_jitter, self.hsv_jitter + 1, size=3).tolist())
         return {
             "image": _chw(window.cut(image, 0)),
             "box": torch.tensor(window.box),

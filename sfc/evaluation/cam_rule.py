@@ -15,12 +15,15 @@ class CamRule:
     """One fusion of the CAMs of a store.
 
     Attributes:
-        methods: what can be measured from the store: each kind alone and, if it has both, their sum (Eq. 9).
+        methods: what can be measured from the store: each kind alone and, where the sum of both stands for the
+            store's method, that sum (Eq. 9).
+        main: the one of `methods` that stands for the store's method: "sum", or the only kind in `CamStore.fused`.
     """
 
     def __init__(self, store: CamStore, *, prototype_weight: float, fg_gain: float, bg_offset: float):
         self.store = store
-        self.methods = store.kinds if len(store.kinds) == 1 else (*store.kinds, "sum")
+        self.main = store.fused[0] if len(store.fused) == 1 else "sum"
+        self.methods = (*store.kinds, "sum") if self.main == "sum" else store.kinds
         self._weight = prototype_weight
         self._rule = {"fg_gain": fg_gain, "bg_offset": bg_offset}
 

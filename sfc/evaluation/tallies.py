@@ -14,6 +14,12 @@ from sfc.evaluation.thresholds import ThresholdSweep
 from sfc.localization.fusion import label_keys, to_labels
 from sfc.refinement.label_archive import LabelArchive
 
+_STANDS_FOR = {
+    "classifier": "the classifier CAM alone",
+    "prototype": "the prototype CAM alone",
+    "sum": "classifier CAM + prototype_weight x prototype CAM",
+}
+
 
 class LabelTally:
     """Measures the label maps of an archive; `add` may be called from several threads.
@@ -43,18 +49,20 @@ class CamTally:
     """Measures every method of a CAM store in one pass; `add` may be called from several threads.
 
     Attributes:
-        main: the confusion matrix that stands for the product: of the sum, or of the only kind there is.
+        main: the confusion matrix that stands for the product: of `CamRule.main`.
         protocol: how labels come from the product, in words.
         confusions: of every method under the fixed background rule.
     """
 
-    protocol = "fixed background rule; oracle: best constant background, chosen on these masks"
-
     def __init__(self, rule: CamRule, num_classes: int, thresholds: Sequence[float]):
         self.rule = rule
+        self.protocol = (
+            f"fixed background rule; {_STANDS_FOR[rule.main]} stands for the method; "
+            "oracle: best constant background, chosen on these masks"
+        )
         self.confusions = {method: Confusion(num_classes) for method in rule.methods}
         self._sweeps = {method: ThresholdSweep(num_classes, thresholds) for method in rule.methods}
-        self.main = self.confusions[rule.methods[-1]]
+        self.main = self.confusions[rule.main]
 
     def add(self, record: Record) -> None:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""

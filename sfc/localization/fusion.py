@@ -59,8 +59,8 @@ def fuse(normalised: Tensor, *, prototype_weight: float, fg_gain: float, bg_offs
     """M = M_W + prototype_weight * M_P (Eq. 9), each after the background rule.
 
     Args:
-        normalised: (kinds, K', H, W) from `normalise_scales`: the classifier CAM, then the prototype CAM. A method
-            that makes only one kind of CAM is scored by that one.
+        normalised: (kinds, K', H, W) from `normalise_scales`: the classifier CAM, then the prototype CAM; or the
+            one CAM that stands for a method without such a sum (`CamStore.fused`), which has no weight.
 
     Returns:
         (K', H, W) float32, background first.

@@ -18,9 +18,10 @@ from sfc.localization.fusion import label_keys
 
 
 class CamInference(Protocol):
-    """What a CAM network offers; see `sfc.calibration.network.CamNetwork.infer`."""
+    """What a CAM network offers; see `sfc.calibration.base.BaseNetwork`."""
 
     kinds: tuple[str, ...]
+    fused: tuple[str, ...]
 
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
 

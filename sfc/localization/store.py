@@ -26,11 +26,22 @@ class CamWriter:
         kinds: names of the maps' first axis, such as ("classifier", "prototype").
         scales: image scales, one map each.
         ids: all images, in the order of the store. The bytes depend on nothing but the arguments and the maps.
+        fused: the kinds whose sum stands for the method; None for all of them.
     """
 
-    def __init__(self, folder: str | Path, *, kinds: Sequence[str], scales: Sequence[float], ids: Sequence[str]):
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        kinds: Sequence[str],
+        scales: Sequence[float],
+        ids: Sequence[str],
+        fused: Sequence[str] | None = None,
+    ):
         self.folder = Path(folder)
         self._index = {"kinds": list(kinds), "scales": list(scales), "ids": list(ids)}
+        if fused is not None and list(fused) != list(kinds):
+            self._index["fused"] = list(fused)
         self.shards = [list(ids[i : i + SHARD]) for i in range(0, len(ids), SHARD)]
         self._shard_of = _shard_numbers(ids)
         self._pending: dict[int, dict[str, Sequence[np.ndarray]]] = {}
@@ -63,6 +74,9 @@ class CamWriter:
 class CamStore:
     """Random access by image id; may be pickled and used in any number of processes.
 
+    Attributes:
+        fused: those of `kinds` whose sum stands for the method that made the store.
+
     Raises:
         UserError: the folder is not a store.
     """
@@ -74,6 +88,7 @@ class CamStore:
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
         self.kinds: tuple[str, ...] = tuple(index["kinds"])
+        self.fused: tuple[str, ...] = tuple(index.get("fused", self.kinds))
         self.scales: tuple[float, ...] = tuple(index["scales"])
         self.ids: tuple[str, ...] = tuple(index["ids"])
         self._shard_of = _shard_numbers(self.ids)
@@ -95,6 +110,11 @@ class CamStore:
         except (OSError, SafetensorError) as error:
             path = _shard_path(self.folder, shard)
             raise UserError(f"{path}: cannot read image {id} ({error}); run infer_cam again") from None
+
+    def read_fused(self, id: str) -> list[np.ndarray]:
+        """As `read`, of the kinds in `fused` alone: what `sfc.localization.fusion` makes one map of."""
+        rows = [self.kinds.index(kind) for kind in self.fused]
+        return [array if len(rows) == len(array) else array[rows] for array in self.read(id)]
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_files": {}}

@@ -16,8 +16,16 @@ from sfc.errors import UserError
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
 
-
 _PALETTE = voc_palette().tobytes()
+
+
+def palette_png(label: np.ndarray) -> bytes:
+    """A label map (H, W) uint8 as a PNG file in VOC's colours."""
+    image = Image.fromarray(label)
+    image.putpalette(_PALETTE)
+    png = io.BytesIO()
+    image.save(png, format="PNG")
+    return png.getvalue()
 
 
 class LabelArchiveWriter:
@@ -36,11 +44,7 @@ class LabelArchiveWriter:
         """Add one image's label map, (H, W) uint8: 0 background, i + 1 class i, 255 ignore."""
         if label.dtype != np.uint8 or label.ndim != 2:
             raise ValueError(f"{id}: a label map is (H, W) uint8, not {label.shape} {label.dtype}")
-        image = Image.fromarray(label)
-        image.putpalette(_PALETTE)
-        png = io.BytesIO()
-        image.save(png, format="PNG")
-        self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), png.getvalue())
+        self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), palette_png(label))
 
 
 class LabelArchive:

@@ -102,7 +102,7 @@ def _refine_batch(
     if classified:
         cams = []
         for record in classified:
-            maps = [torch.from_numpy(m).to(edges.device) for m in store.read(record.id)]
+            maps = [torch.from_numpy(m).to(edges.device) for m in store.read_fused(record.id)]
             cams.append(fuse(normalise_scales(maps, (record.height, record.width)), **fusion))
         edge, seen = edges(classified)
         for record, channels in zip(classified, walk_labels(cams, edge, seen=seen, **rule), strict=True):

@@ -7,14 +7,12 @@ strides in the 3x3 convolutions, so that its ImageNet weights fit, where Caffe's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import Backbone
-from sfc.model_file import load_model, save_model
+from sfc.segmentation.trunk import build_trunk, freeze_batch_norm
 
 
 class ASPP(nn.Module):
@@ -50,12 +48,15 @@ class DeepLabV2(nn.Module):
     """Trunk of output stride 8 and ASPP.
 
     Args:
-        arch: resnet18, resnet34, resnet50 or resnet101.
+        arch: resnet18, resnet34, resnet50, resnet101 or wideresnet38.
         num_classes: K, background included.
         atrous_rates: of the ASPP branches.
         image_scale: images are resized by this before the network, in training and at inference; only kept here.
         frozen_stages, batch_norm: as for Backbone, except that "frozen" batch norms keep their scale and shift too.
     """
+
+    align_corners = False  # how its logits are resized
+    full_size_loss = False  # labels shrink to the logits' size
 
     def __init__(
         self,
@@ -76,18 +77,10 @@ class DeepLabV2(nn.Module):
         }
         self.num_classes = num_classes
         self.image_scale = image_scale
-        self.backbone = Backbone(
-            arch=arch,
-            strides=(1, 2, 1, 1),
-            dilations=(1, 1, 2, 4),
-            frozen_stages=frozen_stages,
-            batch_norm=batch_norm,
-        )
+        self.backbone = build_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
         self.aspp = ASPP(self.backbone.channels[-1], num_classes, atrous_rates)
         if batch_norm == "frozen":
-            for module in self.backbone.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.requires_grad_(False)
+            freeze_batch_norm(self.backbone)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, K, ceil(H / 8), ceil(W / 8)), float32 under autocast too."""
@@ -101,30 +94,3 @@ class DeepLabV2(nn.Module):
             {"params": [b.weight for b in head], "lr": lr * head_lr_scale, "weight_decay": weight_decay},
             {"params": [b.bias for b in head], "lr": lr * head_lr_scale * 2, "weight_decay": 0.0},
         ]
-
-
-def pyramid_logits(network: nn.Module, images: Tensor, scales: Sequence[float]) -> list[Tensor]:
-    """Logits of `images` (B, 3, H, W) resized by each scale (bilinear, rounded down, at least one pixel)."""
-    return [network(_resize(images, [max(1, int(side * scale)) for side in images.shape[2:]])) for scale in scales]
-
-
-def pixel_max(pyramid: Sequence[Tensor]) -> Tensor:
-    """Largest logit over the scales for each class and pixel, at the size of the largest map: (B, K, h, w)."""
-    size = max((logits.shape[2:] for logits in pyramid), key=lambda shape: shape[0] * shape[1])
-    return torch.stack([_resize(logits, size) for logits in pyramid]).amax(0)
-
-
-def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if list(maps.shape[2:]) == list(size):
-        return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def save_segmenter(network: DeepLabV2, path: Path | str) -> None:
-    """Write weights and what rebuilds the network to one file."""
-    save_model(network, path, config=network.config)
-
-
-def load_segmenter(path: Path | str, device: torch.device | str) -> DeepLabV2:
-    """The network of a file by `save_segmenter`, in evaluation mode on `device`; raises UserError as `load_model`."""
-    return load_model(path, lambda config: DeepLabV2(**config), device, stage="train_seg")

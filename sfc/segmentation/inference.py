@@ -1,4 +1,4 @@
-"""Segmentation of whole images: batches of equal size, the pixelwise maximum over scales, an optional dense CRF."""
+"""Segmentation of whole images: batches of equal size, several scales as one, an optional dense CRF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sfc.data.crops import scaled_size
@@ -18,14 +17,16 @@ from sfc.data.manifest import Record
 from sfc.data.whole_images import read_record
 from sfc.refinement.dense_crf import crf_probabilities
 from sfc.refinement.pool import ordered_map
-from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+from sfc.segmentation.models import Segmenter
+from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 
 
 def predict_labels(
-    network: DeepLabV2,
+    network: Segmenter,
     batches: Sequence[list[Record]],
     *,
     scales: Sequence[float],
+    merge: str,
     flip: bool,
     precision: str,
     device: torch.device,
@@ -37,7 +38,7 @@ def predict_labels(
     Args:
         network: in evaluation mode on `device`.
         batches: of images of equal size, see `sfc.data.whole_images.equal_sizes`.
-        scales, flip: see `image_logits`.
+        scales, merge, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
         crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
         workers: threads that read images, and processes that run CRFs.
@@ -48,21 +49,22 @@ def predict_labels(
     Raises:
         UserError: an image is missing, broken, or not of its record's size.
     """
-    rows = _logit_rows(network, batches, scales=scales, flip=flip, precision=precision, device=device, workers=workers)
+    test = {"scales": scales, "merge": merge, "flip": flip}
+    rows = _logit_rows(network, batches, test, precision=precision, device=device, workers=workers)
+    corners = network.align_corners
     if crf is None:
         for record, logits in rows:
-            yield record.id, _full_size(logits, record).argmax(0).to(torch.uint8).cpu().numpy()
+            yield record.id, _full_size(logits, record, corners).argmax(0).to(torch.uint8).cpu().numpy()
     else:
         small = ((record, logits.cpu().numpy()) for record, logits in rows)
-        yield from ordered_map(partial(_crf_labels, **crf), small, workers=workers)
+        yield from ordered_map(partial(_crf_labels, align_corners=corners, **crf), small, workers=workers)
 
 
 def _logit_rows(
-    network: DeepLabV2,
+    network: Segmenter,
     batches: Sequence[list[Record]],
+    test: dict,
     *,
-    scales: Sequence[float],
-    flip: bool,
     precision: str,
     device: torch.device,
     workers: int,
@@ -70,7 +72,7 @@ def _logit_rows(
     """Each image with its (K, h, w) logits on the device, while threads read the next batches."""
     for records, images in zip(batches, _read_ahead(batches, network.image_scale, max(1, workers)), strict=True):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = image_logits(network, images.to(device), scales=scales, flip=flip)
+            logits = image_logits(network, images.to(device), **test)
         yield from zip(records, logits, strict=True)
 
 
@@ -92,29 +94,32 @@ def read_batch(records: Sequence[Record], *, image_scale: float) -> Tensor:
 
 
 @torch.no_grad()
-def image_logits(network: DeepLabV2, images: Tensor, *, scales: Sequence[float], flip: bool) -> Tensor:
-    """Largest logit over the scales for each class and pixel; with `flip` averaged with the mirrored images'.
+def image_logits(network: Segmenter, images: Tensor, *, scales: Sequence[float], merge: str, flip: bool) -> Tensor:
+    """Logits of all scales as one map; with `flip` averaged with the mirrored images'.
 
     Args:
         images: (B, 3, H, W) uint8 RGB; resized by each of `scales` for the network.
+        merge: see `sfc.segmentation.pyramid.merged`. The scales meet at the size of the largest one's logits, where
+            the public LargeFOV code lets them meet at the image's, 64 times the numbers.
 
     Returns:
         (B, K, h, w) float32 at 1/8 of the largest scale.
     """
     images = normalise(images, None).contiguous(memory_format=torch.channels_last)
+    both = torch.cat([images, images.flip(3)]) if flip else images
+    logits = merged(pyramid_logits(network, both, scales), merge=merge, align_corners=network.align_corners)
     if not flip:
-        return pixel_max(pyramid_logits(network, images, scales))
-    plain, mirrored = pixel_max(pyramid_logits(network, torch.cat([images, images.flip(3)]), scales)).chunk(2)
+        return logits
+    plain, mirrored = logits.chunk(2)
     return (plain + mirrored.flip(3)) / 2
 
 
-def _crf_labels(item: tuple[Record, np.ndarray], **crf: float) -> tuple[str, np.ndarray]:
+def _crf_labels(item: tuple[Record, np.ndarray], *, align_corners: bool, **crf: float) -> tuple[str, np.ndarray]:
     # The small logits travel to the worker process; only there do they grow to the image's size.
     record, logits = item
-    probabilities = _full_size(torch.from_numpy(logits), record).softmax(0).numpy()
+    probabilities = _full_size(torch.from_numpy(logits), record, align_corners).softmax(0).numpy()
     return record.id, crf_probabilities(read_record(record), probabilities, **crf).argmax(0).astype(np.uint8)
 
 
-def _full_size(logits: Tensor, record: Record) -> Tensor:
-    size = (record.height, record.width)
-    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+def _full_size(logits: Tensor, record: Record, align_corners: bool) -> Tensor:
+    return resized(logits[None], (record.height, record.width), align_corners=align_corners)[0]

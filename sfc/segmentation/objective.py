@@ -1,4 +1,4 @@
-"""The loss of DeepLabV2 on label maps: one term per scale and one for the pixelwise maximum over the scales."""
+"""The segmentation loss on label maps: one term per scale and one for the pixelwise maximum over the scales."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from sfc.data.crops import IGNORE
 from sfc.data.images import normalise
-from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+from sfc.segmentation.dropout import start_step
+from sfc.segmentation.models import Segmenter
+from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.training.distributed import global_mean
 
 
@@ -46,19 +48,38 @@ class SegmentationObjective(nn.Module):
         network: trained in place.
         train_scales: of the crop, beside the full crop; none leaves a single loss.
         loss: kind for `pixel_loss`.
+        seed: of the network's dropout, where it has any.
+        batch_size: of the global batch.
     """
 
-    def __init__(self, network: DeepLabV2, *, train_scales: Sequence[float], loss: str):
+    def __init__(self, network: Segmenter, *, train_scales: Sequence[float], loss: str, seed: int, batch_size: int):
         super().__init__()
         self.network = network
         self._scales = (1.0, *train_scales)
         self._loss = loss
+        self._seed, self._batch_size, self._step = seed, batch_size, 0
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"loss"} of a batch {"image": (B, 3, H, W) uint8, "box": (B, 4), "mask": (B, H, W) uint8}."""
         images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        if self.training:
+            start_step(
+                self.network, seed=self._seed, step=self._step, batch_size=self._batch_size, device=images.device
+            )
+            self._step += 1
         pyramid = pyramid_logits(self.network, images, self._scales)
         if len(pyramid) > 1:
-            pyramid.append(pixel_max(pyramid))
-        losses = [pixel_loss(x, resize_labels(batch["mask"], x.shape[2:]), self._loss) for x in pyramid]
+            pyramid.append(merged(pyramid, merge="max", align_corners=self.network.align_corners))
+        losses = [self._term(logits, batch["mask"]) for logits in pyramid]
         return {"loss": torch.stack(losses).sum()}
+
+    def _term(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.network.full_size_loss:
+            logits = resized(logits, labels.shape[1:], align_corners=self.network.align_corners)
+        return pixel_loss(logits, resize_labels(labels, logits.shape[2:]), self._loss)
+
+    def get_extra_state(self) -> dict:
+        return {"step": self._step}
+
+    def set_extra_state(self, state: dict) -> None:
+        self._step = state["step"]

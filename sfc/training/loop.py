@@ -124,8 +124,8 @@ def _parallel(objective: nn.Module, device: torch.device) -> nn.Module:
     if any(isinstance(m, nn.BatchNorm2d) and m.training for m in objective.modules()):
         if device.type != "cuda":
             raise UserError(
-                "backbone.batch_norm: train needs the statistics of the whole batch, which several CPU processes "
-                "cannot share; start one process, or set it to frozen"
+                "batch norm that learns (backbone.batch_norm: train, seg.model: largefov) needs the statistics of the "
+                "whole batch, which several CPU processes cannot share; start one process"
             )
         objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     return DistributedDataParallel(

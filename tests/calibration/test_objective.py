@@ -7,16 +7,7 @@ import torch.nn.functional as F
 from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
 from sfc.data.images import normalise
-from tests.calibration.tiny import CLASSES, CROP, DC, objective
-
-
-def batch():
-    numbers = torch.Generator().manual_seed(3)
-    return {
-        "image": torch.randint(0, 256, (4, 3, CROP, CROP), generator=numbers, dtype=torch.uint8),
-        "box": torch.tensor([[0, 0, CROP, CROP], [5, 0, 50, 64], [0, 16, 64, 48], [0, 0, 64, 64]]),
-        "label": torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]]),
-    }
+from tests.calibration.tiny import CLASSES, CROP, DC, batch, objective
 
 
 def test_losses_are_eq_8_on_both_scales():

@@ -1,28 +1,47 @@
-"""A tiny CAM network and its objective, for the tests."""
+"""Tiny CAM networks of every method, their objective and a batch, for the tests."""
 
 import torch
 
+from sfc.calibration.base import BaseNetwork
 from sfc.calibration.network import CamNetwork
 from sfc.calibration.objective import SfcObjective
+from sfc.calibration.sipe import SipeNetwork
 
 CLASSES, CROP = 3, 64
 DC = torch.tensor([0.5, 1.0, 1.5])
+TRUNK = {"arch": "resnet18", "num_classes": CLASSES, "frozen_stages": 3, "batch_norm": "frozen"}
+CORRELATION = {"pcm_iters": 2, "bkg_before_pcm": True}
 
 
 def network(**changes):
     settings = {
-        "arch": "resnet18",
-        "num_classes": CLASSES,
-        "frozen_stages": 3,
-        "batch_norm": "frozen",
-        "pcm_iters": 2,
-        "bkg_before_pcm": True,
+        **TRUNK,
+        **CORRELATION,
         "seed_mode": "argmax",
         "seed_bkg_scale": 0.3,
         "seed_threshold": 0.0,
     }
     torch.manual_seed(0)
     return CamNetwork(**{**settings, **changes})
+
+
+def base_network(**changes):
+    torch.manual_seed(0)
+    return BaseNetwork(**{**TRUNK, **CORRELATION, **changes})
+
+
+def sipe_network(**changes):
+    torch.manual_seed(0)
+    return SipeNetwork(**{**TRUNK, "seed_bkg_scale": 0.5, "infer_feature": "hierarchical", **changes})
+
+
+def batch():
+    numbers = torch.Generator().manual_seed(3)
+    return {
+        "image": torch.randint(0, 256, (4, 3, CROP, CROP), generator=numbers, dtype=torch.uint8),
+        "box": torch.tensor([[0, 0, CROP, CROP], [5, 0, 50, 64], [0, 16, 64, 48], [0, 0, 64, 64]]),
+        "label": torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]]),
+    }
 
 
 def objective(*, bank=None, **changes):

@@ -98,7 +98,14 @@ def test_window(shape):
 
 def test_labelled_crop_moves_image_and_label_together(tmp_path):
     crops = LabelledCrops(
-        records(tmp_path, SIZES), position_label, crop=32, rescale=(1.0,), uniform=False, image_scale=1.0, seed=0
+        records(tmp_path, SIZES),
+        position_label,
+        crop=32,
+        rescale=(1.0,),
+        uniform=False,
+        image_scale=1.0,
+        hsv_jitter=0,
+        seed=0,
     )
     image = read_image(tmp_path / "1.png")  # 50 x 20
     for epoch in range(10):
@@ -118,7 +125,7 @@ def test_labelled_crop_moves_image_and_label_together(tmp_path):
 
 def test_rescaling(tmp_path):
     def heights(**settings):
-        crops = LabelledCrops(records(tmp_path, SIZES), position_label, crop=99, seed=0, **settings)
+        crops = LabelledCrops(records(tmp_path, SIZES), position_label, crop=99, hsv_jitter=0, seed=0, **settings)
         boxes = [crops[2, epoch]["box"] for epoch in range(60)]
         return {int(bottom - top) for top, _, bottom, _ in boxes}
 
@@ -128,6 +135,22 @@ def test_rescaling(tmp_path):
     assert min(drawn) >= 12
     assert max(drawn) <= 48
     assert len(drawn) > 15
+
+
+def test_colours_move_and_nothing_else_does(tmp_path):
+    settings = {"crop": 32, "rescale": (0.5, 1.5), "uniform": True, "image_scale": 1.0, "seed": 0}
+    plain, moved = (
+        LabelledCrops(records(tmp_path, SIZES), position_label, hsv_jitter=jitter, **settings) for jitter in (0, 10)
+    )
+    for epoch in range(5):
+        before, after = plain[1, epoch], moved[1, epoch]
+        assert torch.equal(before["box"], after["box"])
+        assert torch.equal(before["mask"], after["mask"])
+        difference = (before["image"].int() - after["image"].int()).abs()
+        assert 0 < difference.max() < 120
+        top, left, bottom, right = after["box"].tolist()
+        difference[:, top:bottom, left:right] = 0
+        assert not difference.any()  # outside the image
 
 
 def test_scaled_size_is_never_empty():

@@ -28,10 +28,11 @@ def make_records(folder, *, split="train", masks=True):
     return records
 
 
-def make_store(folder, records, kinds):
+def make_store(folder, records, kinds, fused=None):
     rng = np.random.default_rng(6)
     folder.mkdir()
-    writer = CamWriter(folder, kinds=kinds, scales=(1.0, 0.5), ids=[record.id for record in records])
+    ids = [record.id for record in records]
+    writer = CamWriter(folder, kinds=kinds, scales=(1.0, 0.5), ids=ids, fused=fused)
     shapes = [(3, 4), (2, 2)]
     for r in records:
         writer.write(r.id, [rng.random((len(kinds), 1 + len(r.labels), *s), np.float32) for s in shapes])
@@ -46,6 +47,8 @@ def tiny(tmp_path):
         folder=tmp_path,
         records=records,
         manifest=Manifest(tuple(records), CLASSES),
-        store=lambda kinds=("classifier", "prototype"): make_store(tmp_path / "-".join(kinds), records, kinds),
+        store=lambda kinds=("classifier", "prototype"), fused=None: make_store(
+            tmp_path / "-".join(kinds), records, kinds, fused
+        ),
         more=lambda **options: make_records(tmp_path, **options),
     )

@@ -57,6 +57,14 @@ def test_cam_block_names_every_map(tiny):
     ]
 
 
+def test_two_kinds_without_a_sum_have_a_block(tiny):
+    block = cam_block(CamRule(tiny.store(fused=("prototype",)), **RULE), tiny.manifest.classes, tiny.records[0])
+    assert captions(block) == [
+        ["image", "labels: classifier", "colours", "ant: classifier", "", ""],
+        ["ground truth", "labels: prototype", "", "ant: prototype", "", ""],
+    ]
+
+
 def test_more_classes_than_fit_go_to_further_rows(tiny):
     classes = [f"class{i}" for i in range(4)]
     record = replace(tiny.records[0], labels=(0, 1, 2, 3))

@@ -81,6 +81,17 @@ def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
     assert tally.main.matrix.any()
 
 
+def test_one_of_two_kinds_may_stand_for_the_method(tiny):
+    rule = CamRule(tiny.store(fused=("prototype",)), **RULE)
+    tally = CamTally(rule, 4, THRESHOLDS)
+    for record in tiny.records:
+        tally.add(record)
+    assert rule.methods == ("classifier", "prototype")  # their sum means nothing for such a method
+    assert tally.main is tally.confusions["prototype"]
+    assert "the prototype CAM alone stands for the method" in tally.protocol
+    assert tally.confusions["prototype"].matrix.tolist() != tally.confusions["classifier"].matrix.tolist()
+
+
 def test_cams_of_other_labels_are_refused(tiny):
     tally = CamTally(CamRule(tiny.store(), **RULE), 4, THRESHOLDS)
     with pytest.raises(UserError, match="train1 has 2 class maps but 1 labels"):

@@ -97,3 +97,29 @@ def test_empty_maps_are_counted_by_kind(tmp_path):
         "classifier": {"background": 0.0, "classes": 0.0},
         "prototype": {"background": pytest.approx(1 / 3), "classes": pytest.approx(1 / 6)},
     }
+
+
+def test_the_kinds_that_stand_for_a_method_are_read_alone(tmp_path):
+    maps = _maps()
+    cams = CamStore(_write(tmp_path / "all", maps))
+    assert cams.fused == KINDS
+    np.testing.assert_array_equal(cams.read_fused("im1")[0], maps["im1"][0])
+    (tmp_path / "one").mkdir()
+    writer = CamWriter(tmp_path / "one", kinds=KINDS, scales=SCALES, ids=list(maps), fused=("prototype",))
+    for id in maps:
+        writer.write(id, maps[id])
+    writer.finish()
+    cams = CamStore(tmp_path / "one")
+    assert (cams.kinds, cams.fused) == (KINDS, ("prototype",))
+    for id, arrays in maps.items():
+        for found, whole, array in zip(cams.read_fused(id), cams.read(id), arrays, strict=True):
+            np.testing.assert_array_equal(found, array[1:])
+            np.testing.assert_array_equal(whole, array)
+
+
+def test_naming_every_kind_gives_the_same_bytes_as_naming_none(tmp_path):
+    maps = _maps()
+    for name, fused in (("a", None), ("b", KINDS)):
+        (tmp_path / name).mkdir()
+        CamWriter(tmp_path / name, kinds=KINDS, scales=SCALES, ids=list(maps), fused=fused).finish()
+    assert (tmp_path / "a/index.json").read_bytes() == (tmp_path / "b/index.json").read_bytes()

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from sfc.calibration import cams, sipe
+from sfc.calibration.base import Maps
+from tests.calibration.tiny import sipe_network
 
 
 @pytest.fixture
@@ -25,3 +27,9 @@ def test_prototypes_and_image_specific_cam(arrays):
     prototypes = cams.class_prototypes(feature, arrays["seeds"])
     torch.testing.assert_close(prototypes, arrays["prototype"], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(cams.prototype_cam(feature, arrays["seeds"]), arrays["is_cam"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_network_puts_seeds_and_prototypes_together(arrays):
+    maps = Maps(arrays["norm_cam"][:, 1:], arrays["semantic_feature"], arrays["hierarchical_feature"])
+    found = sipe_network().cam_specific(maps, arrays["norm_cam"], maps.semantic, arrays["valid_mask"])
+    torch.testing.assert_close(found, arrays["is_cam"], rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ ALL = ["prepare", "label_stats", *TRAINING]
 READS = {  # what each stage's params are, besides those of the stages before it
     "prepare": {"dataset"},
     "label_stats": {"ibr", "dc", "sfc.batch_size"},
-    "train_sfc": {"sfc", "ibr", "msdw"},
+    "train_sfc": {"sfc", "ibr", "msdw", "sipe"},
     "infer_cam": {"cam"},
     "crf": {"fusion.crf", "crf"},
     "train_irn": {"irn"},

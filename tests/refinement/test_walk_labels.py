@@ -128,6 +128,16 @@ def test_images_are_labelled_in_order(images, network, scale, workers):
         assert (label == keys[expected.numpy()]).mean() > 0.99  # edges of a batch and of one image differ in rounding
 
 
+def test_the_kind_that_stands_for_the_method_walks_alone(images, network):
+    records, store = images
+    store.fused = ("p",)
+    ((_, label),) = refine_images([[records[0]]], store, reader(network), fusion=FUSION, rule=RULE, workers=0)
+    edge, seen = reader(network)([records[0]])
+    cam = fuse(normalise_scales(store.read("im0"), label.shape)[1:], **FUSION)
+    (expected,) = walk_labels([cam], edge, seen=seen, **RULE)
+    np.testing.assert_array_equal(label, expected.numpy())  # class 0 is label 1
+
+
 def test_bf16_edges_are_close(images, network):
     records, _ = images
     with torch.inference_mode():

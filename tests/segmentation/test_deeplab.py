@@ -1,25 +1,17 @@
-"""DeepLabV2: the head against loops, the trunk's grid, the scales, the optimiser's groups, the model file."""
+"""DeepLabV2: the head against loops, the trunk's grid, the optimiser's groups, the model file."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
 from sfc.backbone import Backbone, load_backbone_weights
 from sfc.errors import UserError
-from sfc.segmentation.deeplab import (
-    ASPP,
-    DeepLabV2,
-    dilated_3x3,
-    load_segmenter,
-    pixel_max,
-    pyramid_logits,
-    save_segmenter,
-)
+from sfc.segmentation.deeplab import ASPP, DeepLabV2, dilated_3x3
+from sfc.segmentation.models import load_segmenter, save_segmenter
 
 
 def make(arch="resnet18", num_classes=3, rates=(1, 2), **options):
@@ -95,29 +87,6 @@ def test_last_two_layers_dilate_instead_of_striding():
                 assert conv.dilation == conv.padding == (dilation, dilation)
         assert all(m.stride == (1, 1) for m in trunk.layer4.modules() if isinstance(m, nn.Conv2d))
         assert trunk.layer2[0].downsample[0].stride == (2, 2)
-
-
-class Mean(nn.Module):
-    """A stand-in network of stride 2."""
-
-    def forward(self, images):
-        return F.avg_pool2d(images, 2, ceil_mode=True)
-
-
-def test_pyramid_sizes_and_maximum():
-    images = torch.randn(2, 3, 9, 7, dtype=torch.float64)
-    pyramid = pyramid_logits(Mean(), images, (1.0, 0.5, 0.01))
-    assert [tuple(x.shape[2:]) for x in pyramid] == [(5, 4), (2, 2), (1, 1)]
-    large = [F.interpolate(x, size=(5, 4), mode="bilinear", align_corners=False) for x in pyramid]
-    merged = pixel_max(pyramid)
-    for index in np.ndindex(*merged.shape):
-        assert merged[index] == max(x[index] for x in large)
-    torch.testing.assert_close(pixel_max(pyramid[::-1]), merged)
-
-
-def test_one_scale_is_untouched():
-    images = torch.randn(1, 3, 9, 7)
-    torch.testing.assert_close(pixel_max(pyramid_logits(Mean(), images, (1.0,))), Mean()(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "train"])

@@ -55,7 +55,8 @@ def records(tmp_path):
 
 
 def run(network, records, *, batch_size=8, **options):
-    options = {"scales": (1.0, 0.5), "flip": True, "precision": "fp32", "crf": None, "workers": 2, **options}
+    options = {"scales": (1.0, 0.5), "merge": "max", "flip": True, "precision": "fp32", **options}
+    options = {"crf": None, "workers": 2, **options}
     batches = equal_sizes(records, batch_size)
     return dict(predict_labels(network, batches, device=torch.device("cpu"), **options))
 
@@ -86,7 +87,7 @@ def test_grouping_does_not_change_labels(records):
 def test_processes_share_batches_without_changing_labels(records):
     network, batches = make(), equal_sizes(records, 2)
     whole = run(network, records, batch_size=2, precision="bf16")
-    options = {"scales": (1.0, 0.5), "flip": True, "precision": "bf16", "crf": None, "workers": 1}
+    options = {"scales": (1.0, 0.5), "merge": "max", "flip": True, "precision": "bf16", "crf": None, "workers": 1}
     for rank in range(2):
         for id, label in predict_labels(network, batches[rank::2], device=torch.device("cpu"), **options):
             np.testing.assert_array_equal(label, whole[id])
@@ -106,7 +107,7 @@ def test_logits_step_by_step(records):
             large, small = network(whole), network(half)
         merged = torch.maximum(large, F.interpolate(small, size=(3, 5), mode="bilinear", align_corners=False))
         total = total + (merged.flip(3) if mirror else merged)
-    found = image_logits(network, images, scales=(0.5, 1.0), flip=True)
+    found = image_logits(network, images, scales=(0.5, 1.0), merge="max", flip=True)
     torch.testing.assert_close(found, total / 2, rtol=1e-4, atol=1e-4)
     label = F.interpolate(total, size=(23, 37), mode="bilinear", align_corners=False).argmax(1)[0]
     np.testing.assert_array_equal(run(network, [record])[record.id], label.numpy())
@@ -115,13 +116,13 @@ def test_logits_step_by_step(records):
 def test_mirrored_image_gives_mirrored_logits(records):
     network = make()
     images = read_batch(records[1:2], image_scale=1.0)
-    found = [image_logits(network, x, scales=(1.0,), flip=True) for x in (images, images.flip(3))]
+    found = [image_logits(network, x, scales=(1.0,), merge="max", flip=True) for x in (images, images.flip(3))]
     torch.testing.assert_close(found[0], found[1].flip(3), rtol=1e-4, atol=1e-4)
 
 
 def test_crf_sharpens_the_full_size_probabilities(records):
     network, record = make(), records[0]
-    logits = image_logits(network, read_batch([record], image_scale=1.0), scales=(1.0,), flip=False)
+    logits = image_logits(network, read_batch([record], image_scale=1.0), scales=(1.0,), merge="max", flip=False)
     probabilities = F.interpolate(logits, size=(23, 37), mode="bilinear", align_corners=False).softmax(1)[0].numpy()
     expected = crf_probabilities(np.array(Image.open(record.image)), probabilities, **CRF).argmax(0)
     found = run(network, records, scales=(1.0,), flip=False, crf=CRF)

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from sfc.data.crops import IGNORE
-from sfc.segmentation.deeplab import DeepLabV2, pixel_max, pyramid_logits
+from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.objective import SegmentationObjective, pixel_loss, resize_labels
+from sfc.segmentation.pyramid import merged, pyramid_logits
 from sfc.training.optim import sgd
 
 
@@ -75,7 +76,7 @@ def two_images(scale=1):
 def make(train_scales=(0.75, 0.5), **options):
     torch.manual_seed(0)
     network = DeepLabV2(arch="resnet18", num_classes=3, atrous_rates=(1, 2), image_scale=1.0, **options)
-    return network, SegmentationObjective(network, train_scales=train_scales, loss="ce")
+    return network, SegmentationObjective(network, train_scales=train_scales, loss="ce", seed=0, batch_size=2)
 
 
 def test_objective_sums_scales_and_maximum():
@@ -86,14 +87,14 @@ def test_objective_sums_scales_and_maximum():
     images = (batch["image"] / 255 - mean) / std
     images[1, :, :, 28:] = 0
     maps = pyramid_logits(network, images, (1.0, 0.75, 0.5))
-    expected = [loss_loop(x, resize_labels(batch["mask"], x.shape[2:]), "ce") for x in [*maps, pixel_max(maps)]]
+    maps.append(merged(maps, merge="max", align_corners=False))
+    expected = [loss_loop(x, resize_labels(batch["mask"], x.shape[2:]), "ce") for x in maps]
     assert found == pytest.approx(sum(expected), rel=1e-5)
 
 
 def test_objective_without_further_scales_is_one_loss():
-    network, _ = make()
-    batch = two_images()
-    once = SegmentationObjective(network, train_scales=(), loss="ce").eval()(batch)["loss"].item()
+    _, objective = make(train_scales=())
+    once = objective.eval()(two_images())["loss"].item()
     assert once == pytest.approx(math.log(3), rel=0.2)  # near the loss of equal scores, counted once
 
 

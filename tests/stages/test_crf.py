@@ -79,6 +79,22 @@ def test_labels_of_the_train_split(project, monkeypatch, workers):
         assert metrics[part] == pytest.approx(count / len(values), abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_the_kind_that_stands_for_the_method_is_refined_alone(project, monkeypatch, kind):
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    records, maps = project
+    index = json.loads(Path("out/cams/index.json").read_text())
+    index["fused"] = [index["kinds"][kind]]
+    Path("out/cams/index.json").write_text(json.dumps(index))
+    assert CliRunner().invoke(main).exit_code == 0
+    refined = LabelArchive("out/crf.zip")
+    for record in records[:4]:
+        normalised = normalise_scales(maps[record.id], (record.height, record.width))[kind : kind + 1]
+        cams = fuse(normalised, **FUSION).numpy()
+        expected = refine_cams(np.array(Image.open(record.image)), cams, label_keys(record.labels), **CRF)
+        np.testing.assert_array_equal(refined.read(record.id), expected[0])
+
+
 def test_same_bytes_again_over_read_only_results(project, monkeypatch):
     monkeypatch.setenv("SFC_WORKERS", "1")
     paths = [Path("out/crf.zip"), Path("out/confident.zip"), Path("metrics/confident.json")]

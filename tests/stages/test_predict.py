@@ -15,7 +15,8 @@ from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.refinement.label_archive import LabelArchive
-from sfc.segmentation.deeplab import DeepLabV2, save_segmenter
+from sfc.segmentation.deeplab import DeepLabV2
+from sfc.segmentation.models import save_segmenter
 from stages.predict import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,18 @@ def test_writes_every_image_in_manifest_order(project):
         "predictions.zip",
         "seg.safetensors",
     ]
+
+
+def test_another_split_can_be_predicted(project):
+    text = Path("out/manifest.csv").read_text()
+    Path("out/manifest.csv").write_text(text.replace(",val,", ",test,", 2))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["predict"]["split"] = "test"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert LabelArchive("out/predictions.zip").ids == ("im0", "im1")
+    assert json.loads(Path("metrics/predict.json").read_text())["split"] == "test"
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.refinement.label_archive import LabelArchiveWriter
-from sfc.segmentation.deeplab import load_segmenter
+from sfc.segmentation.largefov import LargeFOV
+from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,31 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     first = [(project / name).read_bytes() for name in written]
     assert run().exit_code == 0
     assert [(project / name).read_bytes() for name in written] == first
+
+
+def test_the_other_model_is_a_param_away(project):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["seg"] |= {"model": "largefov", "atrous_rates": [2], "train_scales": [], "hsv_jitter": 10}
+    params["seg"] |= {"scales": [0.5, 1.5], "scale_draw": "uniform"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    models = []
+    for _ in range(2):
+        done = run()
+        assert done.exit_code == 0, done.output
+        models.append(Path("out/seg.safetensors").read_bytes())
+    assert models[0] == models[1]  # dropout and jitter included
+    assert type(load_segmenter("out/seg.safetensors", "cpu")) is LargeFOV
+
+
+def test_weights_the_trunk_cannot_take_are_one_line(project):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["seg"] |= {"model": "largefov", "atrous_rates": [2]}
+    params["seg"]["backbone"]["arch"] = "wideresnet38"
+    params["seg"]["backbone"]["weights"] = "resnet38.pth"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    done = run()
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith("Error: seg.backbone.weights: no file resnet38.pth; wideresnet38")
 
 
 @pytest.mark.parametrize(

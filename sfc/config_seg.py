@@ -1,0 +1,59 @@
+"""The params sections of the segmentation model, see `sfc.config`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sfc.config_types import Backbone, Count, NonNegative, Positive, Precision, Scales, Section
+
+
+class SegBackbone(Backbone):
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101", "wideresnet38"]
+
+
+class Seg(Section):
+    """Training of the segmentation model on the pseudo-labels."""
+
+    model: Literal["deeplabv2", "largefov"]
+    random_seed: int
+    backbone: SegBackbone
+    precision: Precision
+    atrous_rates: Annotated[tuple[Count, ...], Field(min_length=1)]  # of deeplabv2's ASPP; largefov has one
+    steps: Count
+    batch_size: Count
+    crop: Count
+    scales: Scales  # each crop's image is resized by a factor drawn at random:
+    scale_draw: Literal["choice", "uniform"]  # one of `scales`, or any number between the two of them
+    image_scale: Positive  # every image is resized by this first; 1: photographs at their own size
+    hsv_jitter: Annotated[int, Field(ge=0, le=90)]  # largest shift of hue (of 180), saturation and value (of 255)
+    train_scales: tuple[Positive, ...]  # further scales of the crop inside the network (MSC); () for none
+    loss: Literal["ce", "balanced_ce"]
+    lr: Positive
+    head_lr_scale: Positive
+    momentum: NonNegative
+    weight_decay: NonNegative
+    power: NonNegative
+
+
+class PredictCrf(Section):
+    """Dense CRF that sharpens predictions; `enabled: false` skips it."""
+
+    enabled: bool
+    iterations: Count
+    gaussian_sxy: Positive
+    gaussian_compat: NonNegative
+    bilateral_sxy: Positive
+    bilateral_srgb: Positive
+    bilateral_compat: NonNegative
+
+
+class Predict(Section):
+    split: Literal["train", "val", "test"]
+    scales: Scales  # of the image after seg.image_scale
+    merge: Literal["max", "mean"]  # of the logits over the scales
+    flip: bool
+    batch_size: Count
+    precision: Precision
+    crf: PredictCrf

@@ -1,0 +1,27 @@
+"""What the sections of params.yaml are made of: their base, number ranges, and the backbone several of them have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
+Precision = Literal["fp32", "bf16"]
+Scales = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Backbone(Section):
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); a file; sfc: out/sfc.safetensors
+    weights: str
+    frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
+    batch_norm: Literal["frozen", "train"]

@@ -1,0 +1,30 @@
+"""The segmentation models by name, and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sfc.model_file import load_model, save_model
+from sfc.segmentation.deeplab import DeepLabV2
+from sfc.segmentation.largefov import LargeFOV
+
+Segmenter = DeepLabV2 | LargeFOV
+
+MODELS: dict[str, type[Segmenter]] = {"deeplabv2": DeepLabV2, "largefov": LargeFOV}
+
+
+def save_segmenter(network: Segmenter, path: Path | str) -> None:
+    """Write weights and what rebuilds the network to one file."""
+    save_model(network, path, config=network.config)
+
+
+def load_segmenter(path: Path | str, device: torch.device | str) -> Segmenter:
+    """The network of a file by `save_segmenter`, in evaluation mode on `device`; raises UserError as `load_model`."""
+
+    def build(config: dict) -> Segmenter:
+        settings = dict(config)
+        return MODELS[settings.pop("model", "deeplabv2")](**settings)
+
+    return load_model(path, build, device, stage="train_seg")

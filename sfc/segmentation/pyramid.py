@@ -1,0 +1,33 @@
+"""One network at several scales of its images, and the logits of all scales as one map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pyramid_logits(network: nn.Module, images: Tensor, scales: Sequence[float]) -> list[Tensor]:
+    """Logits of `images` (B, 3, H, W) resized by each scale (bilinear, rounded down, at least one pixel)."""
+    sizes = ([max(1, int(side * scale)) for side in images.shape[2:]] for scale in scales)
+    return [network(resized(images, size, align_corners=False)) for size in sizes]
+
+
+def merged(pyramid: Sequence[Tensor], *, merge: str, align_corners: bool) -> Tensor:
+    """The scales as one map (B, K, h, w), at the size of the largest.
+
+    Args:
+        merge: for each class and pixel, "max" takes the largest logit over the scales (DeepLabV2), "mean" their mean.
+    """
+    size = max((logits.shape[2:] for logits in pyramid), key=lambda shape: shape[0] * shape[1])
+    stacked = torch.stack([resized(logits, size, align_corners=align_corners) for logits in pyramid])
+    return stacked.amax(0) if merge == "max" else stacked.mean(0)
+
+
+def resized(maps: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
+    """(B, K, h, w) resized bilinearly to (B, K, *size)."""
+    if list(maps.shape[2:]) == list(size):
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=align_corners)

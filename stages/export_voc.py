@@ -1,0 +1,45 @@
+"""The test predictions as an archive for the PASCAL VOC server; no DVC stage, one runs it when one submits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfc.data.manifest import read_manifest
+from sfc.errors import UserError
+from sfc.refinement.label_archive import LabelArchive
+from sfc.segmentation.voc_results import FOLDER, write_voc_results
+from stages._stage import output, progress
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="out/voc_results.tar.gz",
+    show_default=True,
+    help="The archive to write.",
+)
+def main(target: Path) -> None:
+    """Write out/predictions.zip as the PASCAL VOC evaluation server takes it.
+
+    For predictions of the test split: set predict.split to test and run `dvc repro predict` first. Every image of the
+    split must be there, at its own size. Equal predictions give equal bytes.
+    """
+    try:
+        manifest = read_manifest("out/manifest.csv", "out/classes.json")
+        records = manifest.split("test")
+        archive = LabelArchive("out/predictions.zip")
+        with output(target) as path:
+            written = write_voc_results(path, archive, records, manifest.classes)
+            for _ in progress(written, total=len(records), label="packing"):
+                pass
+    except UserError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{len(records):,} label maps in {FOLDER} to {target}", err=True)
+
+
+if __name__ == "__main__":
+    main()
