@@ -8,14 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sfc.calibration.network import CamNetwork
-from sfc.calibration.objective import SfcObjective
-from sfc.data.manifest import Manifest
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.params import load_params
 from sfc.refinement.affinity import EdgeNetwork
 from sfc.segmentation.objective import SegmentationObjective
-from stages import preset, train_seg, train_sfc
+from stages import preset, train_seg
+from stages._methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -112,12 +110,13 @@ def test_every_preset_builds_and_trains_its_models(path, tmp_path, monkeypatch):
     Path("out").mkdir()
     Path("out/label_stats.csv").write_text("class,dc\n" + "".join(f"{name},1.0\n" for name in names))
     sfc = params.get("sfc").model_copy(update={"crop": 64})
-    objective = train_sfc._objective(Manifest((), names), sfc, params.get("ibr"), params.get("msdw"))
-    assert isinstance(objective, SfcObjective)
-    assert isinstance(objective.network, CamNetwork)
-    learns(objective, batch(classes))
+    sections = [params.get(name) for name in ("ibr", "msdw", "sipe")]
+    for method in METHODS.values():
+        learns(method.objective(classes, sfc, *sections), batch(classes))
     network = train_seg._network(params.get("seg"), classes + 1)
-    learns(SegmentationObjective(network, train_scales=params.get("seg.train_scales"), loss="ce"), batch(classes))
+    scales = params.get("seg.train_scales")
+    objective = SegmentationObjective(network, train_scales=scales, loss="ce", seed=0, batch_size=2)
+    learns(objective, batch(classes))
     irn = params.get("irn").backbone
     edges = EdgeNetwork(**irn.model_dump(exclude={"weights"}))
     assert edges.train()(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16)
