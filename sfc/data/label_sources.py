@@ -71,7 +71,8 @@ def disagreements(
         "SPLIT_compared_with_OTHER" and "SPLIT_differ_from_OTHER", in images, for each source that knows any.
     """
     counts = {}
-    for other in list(sources)[list(sources).index(source) + 1 :]:
+    order = [*sources]
+    for other in order[order.index(source) + 1 :] if source in order else ():
         known = [image_id for image_id in labels if sources[other].knows(image_id)]
         if known:
             counts[f"{split}_compared_with_{other}"] = len(known)

@@ -68,7 +68,7 @@ def read_voc(
     names = class_names(root, classes)
     lists = {"train": read_list(root, train), "val": read_list(root, val)}
     refuse_overlap(root, lists, {"train": train, "val": val})
-    folder = mask_folder(root, masks)
+    folder = find_mask_folder(root, masks)
     files = find_files(root, lists, lambda image_id: existing_mask(folder, image_id))
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
@@ -152,7 +152,7 @@ def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:
     return read_label_table(path) if path is not None else {}
 
 
-def mask_folder(root: Path, masks: str | None) -> Path | None:
+def find_mask_folder(root: Path, masks: str | None) -> Path | None:
     """ROOT/MASKS, else the first of SegmentationClassAug and SegmentationClass there is; UserError if MASKS is not."""
     if masks is None:
         return next((root / n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
