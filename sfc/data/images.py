@@ -24,7 +24,8 @@ def read_image(path: Path | str) -> np.ndarray:
 
     Grey, palette and CMYK are converted; 16-bit grey is scaled, 0..65535 to 0..255; transparent pixels are laid on
     white, as viewers show them. An EXIF rotation tag is not applied: masks, annotations and published results of the
-    data sets belong to the pixels as they are stored, and a mask has no tag to follow.
+    data sets belong to the pixels as they are stored, and a mask has no tag to follow. (In TIFF files orientation is
+    part of how pixels are stored: there Pillow applies it.)
 
     Raises:
         UserError: the file is missing or broken, has too many pixels, or values whose range it does not tell
@@ -40,9 +41,14 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def has_rotation_tag(path: Path | str) -> bool:
-    """True if the EXIF data of a file ask viewers to rotate or mirror it; UserError as `read_image`."""
+    """True if EXIF data ask viewers to rotate or mirror the image `read_image` gives; UserError as there."""
     with _opened(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        if image.format == "TIFF":
+            return False
+        try:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)  # 0: some cameras' "unknown"
+        except Exception:  # damaged EXIF data can break Pillow's parser anywhere, and are no fault of the pixels
+            return False
 
 
 def read_mask(path: Path | str) -> np.ndarray:

@@ -34,10 +34,10 @@ def sbd_mask_path(sbd: Path, image_id: str) -> Path:
 
 def read_sbd_mask(path: Path | str) -> np.ndarray:
     """The label map GTcls.Segmentation of a .mat file, (H, W) uint8; UserError if it is missing or not of that form."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
     try:
         mask = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except Exception as error:  # a damaged file can break scipy's parser anywhere
         raise UserError(f"{path}: not a mask of SBD ({type(error).__name__}: {error}); replace the file") from None
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:

@@ -91,16 +91,29 @@ def test_palette_with_transparency(tmp_path):
         assert read_image(tmp_path / "b.png").tolist() == [[[255, 0, 0], [255, 255, 255], [255, 255, 255]]]
 
 
-def test_rotation_tag_is_seen_and_not_applied(tmp_path):
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    for name in ("a.png", "a.tif"):
-        for orientation in (None, 1, 6):
-            exif = Image.Exif()
-            if orientation:
-                exif[0x0112] = orientation
-            image = save(tmp_path / name, pixels, exif=exif)
-            np.testing.assert_array_equal(image, pixels)
-            assert has_rotation_tag(tmp_path / name) == (orientation == 6)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_rotation_tag_is_seen_and_not_applied(tmp_path, name):
+    pixels = np.full((2, 5, 3), 100, np.uint8)
+    pixels[:, 2:] = 200
+    plain = save(tmp_path / name, pixels, quality=100)
+    assert not has_rotation_tag(tmp_path / name)
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        np.testing.assert_array_equal(save(tmp_path / name, pixels, quality=100, exif=exif), plain)
+        assert has_rotation_tag(tmp_path / name) == (orientation == 6)
+
+
+def test_orientation_of_tiff_is_part_of_its_storage(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert save(tmp_path / "a.tif", np.zeros((2, 5, 3), np.uint8), exif=exif).shape == (5, 2, 3)
+    assert not has_rotation_tag(tmp_path / "a.tif")
+
+
+def test_damaged_exif_data_are_no_fault_of_the_image(tmp_path):
+    save(tmp_path / "a.jpg", np.zeros((2, 5, 3), np.uint8), exif=b"Exif\0\0nothing of use")
+    assert not has_rotation_tag(tmp_path / "a.jpg")
     with pytest.raises(UserError, match="no such file"):
         has_rotation_tag(tmp_path / "b.jpg")
 
