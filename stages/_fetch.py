@@ -16,7 +16,7 @@ from sfc.errors import UserError
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 60  # seconds without a byte
-_ATTEMPTS = 5  # transfers that break off in a row
+_ATTEMPTS = 5  # transfers a call begins before it gives up
 _NOTHING_LEFT = 416  # HTTP: the range asked for begins at or behind the end of the file
 
 

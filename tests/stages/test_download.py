@@ -1,5 +1,6 @@
 """The download command against a server on this machine."""
 
+import errno
 import hashlib
 import io
 import re
@@ -213,3 +214,12 @@ def test_faults_are_one_line(server, archives):
     server.files["/voc.tar"] = b"something else"
     lines = run("voc12", code=1).stderr.splitlines()
     assert re.match(r"Error: http\S+/voc\.tar: wrong checksum", lines[-1])
+
+
+def test_a_disk_that_is_full_while_unpacking_is_one_line(archives, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.utils.extract_archive", full)
+    lines = run("voc12", code=1).stderr.splitlines()
+    assert lines[-1] == "Error: datasets: cannot be unpacked ([Errno 28] No space left on device); is the disk full?"
