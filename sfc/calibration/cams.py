@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-5  # of the public implementation, for maxima, norms and column sums
+_AFFINITY_ENTRIES = 1 << 29  # 2 GiB: pixel correlations held at once; a batch of 16 photographs at scale 2 needs less
 
 
 def valid_mask(boxes: Tensor, labels: Tensor, *, crop: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -59,7 +60,8 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
     """Pixel correlation module: average every map over similar pixels.
 
     The similarity is the rectified cosine of the features of two pixels, its columns scaled to a sum of 1. The maps
-    are multiplied by it `iters` times (0: returned as they are); the (HW, HW) matrix itself is never squared.
+    are multiplied by it `iters` times (0: returned as they are); the (HW, HW) matrix itself is never squared. Where
+    it is too large (35 GB for a panorama of 6000 x 1000 pixels at scale 2), it is made in parts and never held.
     Gradients reach both arguments.
 
     Args:
@@ -74,12 +76,22 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
     with torch.autocast(cam.device.type, enabled=False):
         f = feature.float().flatten(2)
         f = f / (f.norm(dim=1, keepdim=True) + EPS)
-        affinity = F.relu(f.transpose(1, 2) @ f)
-        affinity = affinity / (affinity.sum(dim=1, keepdim=True) + EPS)
+        batch, _, pixels = f.shape
+        parts = f.split(max(1, _AFFINITY_ENTRIES // (batch * pixels)), dim=2)
+        whole = _affinity(f, f) if len(parts) == 1 else None
         refined = cam.float().flatten(2)
         for _ in range(iters):
-            refined = refined @ affinity
+            if whole is not None:
+                refined = refined @ whole
+            else:
+                refined = torch.cat([refined @ _affinity(f, part) for part in parts], dim=2)
         return refined.view_as(cam)
+
+
+def _affinity(f: Tensor, part: Tensor) -> Tensor:
+    """Rectified cosine of all pixels of unit features with those of a part, its columns scaled to a sum of 1."""
+    affinity = F.relu(f.transpose(1, 2) @ part)
+    return affinity / (affinity.sum(dim=1, keepdim=True) + EPS)
 
 
 def prototype_seeds(cam: Tensor, mask: Tensor, *, mode: str, bkg_scale: float, threshold: float) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfc.data.images import IGNORE, read_image, read_mask
+from sfc.data.images import IGNORE, has_rotation_tag, read_image, read_mask
 from sfc.data.problems import refuse
 from sfc.errors import UserError
 
@@ -61,3 +61,9 @@ def inspect_all(
         results = list(progress(pool.map(attempt, files), total=len(files)))
     refuse(where, [result for result in results if isinstance(result, str)])
     return results
+
+
+def count_rotated(images: Sequence[Path], *, workers: int) -> int:
+    """How many image files carry a tag that asks viewers to rotate or mirror them; see `read_image`."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return sum(pool.map(has_rotation_tag, images))

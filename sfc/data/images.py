@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from sfc.errors import UserError
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # torchvision's, for RGB in 0..1
 IMAGE_STD = (0.229, 0.224, 0.225)
+_MAX_16_BIT = 65535
 IGNORE = 255  # label value that is neither background nor a class
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Decode to (H, W, 3) uint8 RGB, whatever the file holds; raises UserError if it is missing or broken."""
-    return np.asarray(_open(path, "RGB"))
+    """Decode to (H, W, 3) uint8 RGB, whatever the file holds.
+
+    Grey, palette and CMYK are converted; 16-bit grey is scaled, 0..65535 to 0..255; transparent pixels are laid on
+    white, as viewers show them. An EXIF rotation tag is not applied: masks, annotations and published results of the
+    data sets belong to the pixels as they are stored, and a mask has no tag to follow. (In TIFF files orientation is
+    part of how pixels are stored: there Pillow applies it.)
+
+    Raises:
+        UserError: the file is missing or broken, has too many pixels, or values whose range it does not tell
+            (floating point, or integers beyond 16 bits).
+    """
+    image = _open(path)
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        return _from_16_bit(path, image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def has_rotation_tag(path: Path | str) -> bool:
+    """True if EXIF data ask viewers to rotate or mirror the image `read_image` gives; UserError as there."""
+    with _opened(path) as image:
+        if image.format == "TIFF":
+            return False
+        try:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)  # 0: some cameras' "unknown"
+        except Exception:  # damaged EXIF data can break Pillow's parser anywhere, and are no fault of the pixels
+            return False
 
 
 def read_mask(path: Path | str) -> np.ndarray:
     """Decode a palette or grey PNG to its (H, W) uint8 label values; raises UserError as `read_image`."""
-    image = _open(path, None)
+    image = _open(path)
     if image.mode not in ("P", "L"):
         raise UserError(f"{path}: a mask must be a palette or 8-bit grey image, this one is {image.mode}")
     return np.asarray(image)
 
 
-def _open(path: Path | str, mode: str | None) -> Image.Image:
+def _from_16_bit(path: Path | str, image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > _MAX_16_BIT:
+        raise UserError(f"{path}: pixel values of unknown range (mode {image.mode}); save it with 8 bits a channel")
+    grey = np.round(values / (_MAX_16_BIT / 255)).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _open(path: Path | str) -> Image.Image:
+    with _opened(path) as image:
+        image.load()
+        return image
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Image.Image]:
+    """An image file whose header was read; every fault on the way becomes a UserError."""
     try:
         with Image.open(path) as image:
-            image.load()
-            return image.convert(mode) if mode else image
+            yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too large to be decoded ({error}); make the image smaller") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: does not decode ({error}); replace the file") from None
 
 

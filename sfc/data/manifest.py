@@ -20,11 +20,11 @@ class Record:
     """One image.
 
     Attributes:
-        split: its role, "train" or "val", whatever the data set calls its lists.
+        split: its role, "train", "val" or "test", whatever the data set calls its lists.
         mask: ground truth label map (0 background, class i is i + 1, 255 ignore), or None where there is none.
         labels: 0-based indices of the foreground classes in the image, sorted.
         image_hash: of the image file's bytes.
-        label_source: where `labels` come from: "table", "xml" or "masks".
+        label_source: where `labels` come from: "table", "xml" or "masks"; "none" where nothing says.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Manifest:
     classes: tuple[str, ...]
 
     def split(self, name: str) -> list[Record]:
-        """The records of "train" or "val" in list order; raises UserError if there are none."""
+        """The records of "train", "val" or "test" in list order; raises UserError if there are none."""
         found = [record for record in self.records if record.split == name]
         if not found:
             raise UserError(f"the manifest has no image in split {name}; see dataset.{name} and rerun prepare")

@@ -11,11 +11,13 @@ Everything that later stages rely on is checked here, once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
-from sfc.data.check import Facts, inspect_all
-from sfc.data.labels import TableRow, check_class_names, class_indices, read_label_table, read_xml_labels
+from sfc.data.check import inspect_all
+from sfc.data.label_sources import image_labels, label_sources
+from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
 from sfc.errors import UserError
@@ -63,19 +65,18 @@ def read_voc(
     """
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
-    names = _class_names(root, classes)
+    names = class_names(root, classes)
     lists = {"train": read_list(root, train), "val": read_list(root, val)}
-    both = sorted(set(lists["train"]) & set(lists["val"]))
-    refuse(str(root), [f"image {image_id} is in both lists, {train} and {val}" for image_id in both])
-    files = _find_files(root, lists, masks)
+    refuse_overlap(root, lists, {"train": train, "val": val})
+    folder = find_mask_folder(root, masks)
+    files = find_files(root, lists, lambda image_id: existing_mask(folder, image_id))
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
 
-    table_path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
-    table = read_label_table(table_path) if table_path is not None else {}
+    sources = label_sources(root, label_table(root, labels), facts, names)
     records, left_out = [], []
     for split, ids in lists.items():
-        source, found = _image_labels(root, split, ids, table, facts, names)
+        source, found = image_labels(str(root), split, ids, sources)
         for image_id in ids:
             if split == "train" and not found[image_id]:
                 left_out.append(image_id)
@@ -95,7 +96,16 @@ def read_list(root: Path, name: str) -> list[str]:
     Raises:
         UserError: no such list, an empty list, a line of another form, or an id that comes twice.
     """
-    path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
+    return read_ids(list_path(root, name))
+
+
+def list_path(root: Path, name: str) -> Path:
+    """Where the list NAME is, or would be."""
+    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+
+def read_ids(path: Path) -> list[str]:
+    """The image ids of one list file, as `read_list`."""
     if not path.is_file():
         raise UserError(f"{path}: no such list; see dataset.train and dataset.val")
     ids: dict[str, int] = {}
@@ -116,7 +126,17 @@ def read_list(root: Path, name: str) -> list[str]:
     return list(ids)
 
 
-def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+def refuse_overlap(root: Path, lists: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> None:
+    """Raise UserError if an image is in the lists of two splits; `names`: what the data set calls them."""
+    problems = []
+    for one, other in combinations(lists, 2):
+        both = sorted(set(lists[one]) & set(lists[other]))
+        problems += [f"image {image_id} is in both lists, {names[one]} and {names[other]}" for image_id in both]
+    refuse(str(root), problems)
+
+
+def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """`classes`, else those of ROOT/classes.txt, else VOC's 20; UserError as `check_class_names`."""
     if classes is not None:
         return check_class_names(classes, "dataset.classes")
     path = root / "classes.txt"
@@ -126,58 +146,40 @@ def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     return check_class_names([line.strip() for line in lines if line.strip()], str(path))
 
 
-def _find_files(root: Path, lists: dict[str, list[str]], masks: str | None) -> dict[str, tuple[Path, Path | None]]:
-    """Image and mask of each id; a train image may lack a mask."""
+def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:
+    """The label table `labels`, else ROOT/labels.csv, else an empty one."""
+    path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
+    return read_label_table(path) if path is not None else {}
+
+
+def find_mask_folder(root: Path, masks: str | None) -> Path | None:
+    """ROOT/MASKS, else the first of SegmentationClassAug and SegmentationClass there is; UserError if MASKS is not."""
     if masks is None:
-        masks = next((n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
-    elif not (root / masks).is_dir():
+        return next((root / n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
+    if not (root / masks).is_dir():
         raise UserError(f"dataset.masks: no such folder {root / masks}")
+    return root / masks
+
+
+def existing_mask(folder: Path | None, image_id: str) -> Path | None:
+    """The mask of an image in a folder of masks, or None."""
+    path = folder / f"{image_id}.png" if folder else None
+    return path if path is not None and path.is_file() else None
+
+
+def find_files(
+    root: Path, lists: Mapping[str, Sequence[str]], mask_of: Callable[[str], Path | None]
+) -> dict[str, tuple[Path, Path | None]]:
+    """Image and mask of each id; UserError for an image that is missing, or a mask of the val split."""
     files, problems = {}, []
     for split, ids in lists.items():
         for image_id in ids:
             image = root / "JPEGImages" / f"{image_id}.jpg"
-            mask = root / masks / f"{image_id}.png" if masks else None
+            mask = mask_of(image_id) if split != "test" else None
             if not image.is_file():
                 problems.append(f"image {image_id} of the {split} list: no file {image}")
-            if mask is None or not mask.is_file():
-                if split == "val":
-                    problems.append(f"image {image_id} of the val list has no mask; models are measured on them")
-                mask = None
+            if mask is None and split == "val":
+                problems.append(f"image {image_id} of the val list has no mask; models are measured on them")
             files[image_id] = (image, mask)
     refuse(str(root), problems)
     return files
-
-
-def _image_labels(
-    root: Path,
-    split: str,
-    ids: Sequence[str],
-    table: dict[str, TableRow],
-    facts: dict[str, Facts],
-    names: Sequence[str],
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """Name of the label source of a split, and the class indices of each of its images."""
-
-    def annotation(image_id: str) -> Path:
-        return root / "Annotations" / f"{image_id}.xml"
-
-    if any(image_id in table for image_id in ids):
-        source, known = "table", table.__contains__
-    elif any(annotation(image_id).is_file() for image_id in ids):
-        source, known = "xml", lambda image_id: annotation(image_id).is_file()
-    else:
-        source, known = "masks", lambda image_id: facts[image_id].mask_classes is not None
-    labels, problems = {}, []
-    for image_id in ids:
-        try:
-            if not known(image_id):
-                raise UserError(f"no label; those of the {split} split come from the {source}")
-            if source == "masks":
-                labels[image_id] = facts[image_id].mask_classes
-            else:
-                found = table[image_id].classes if source == "table" else read_xml_labels(annotation(image_id))
-                labels[image_id] = class_indices(found, names)
-        except UserError as error:
-            problems.append(f"image {image_id}: {error}")
-    refuse(str(root), problems)
-    return source, labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -78,23 +79,38 @@ def infer_cams(
         present classes in index order.
 
     Raises:
-        UserError: an image does not decode or has not the size the manifest says.
+        UserError: an image does not decode or has not the size the manifest says; a batch does not fit in memory.
     """
     batches = [batch for shard in shards for batch in equal_sizes(shard, batch_size)]
     loader = DataLoader(
         ScaledBatches(batches, scales), batch_size=None, num_workers=workers, pin_memory=device.type == "cuda"
     )
+    bf16 = precision == "bf16"
     for records, images in zip(batches, loader, strict=True):
         if isinstance(images, UserError):
             raise images
         labels = _label_rows(records, num_classes).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with _memory_line(records), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             cams = [
                 network.infer(_prepare(scaled, device), labels, flip=flip, mask_absent=mask_absent) for scaled in images
             ]
         cams = [scaled.float().cpu().numpy() for scaled in cams]
         for row, record in enumerate(records):
             yield record.id, [scaled[row][:, label_keys(record.labels)] for scaled in cams]
+
+
+@contextmanager
+def _memory_line(records: Sequence[Record]) -> Iterator[None]:
+    """Turn what torch raises when memory runs out into a line that names the images."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has a class of its own for GPUs alone
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UserError(
+            f"{records[0].image}: a batch of {len(records)} with {records[0].height} x {records[0].width} pixels does "
+            "not fit in memory; lower cam.batch_size, leave out the largest of cam.scales, or make the image smaller"
+        ) from None
 
 
 def _prepare(images: Tensor, device: torch.device) -> Tensor:

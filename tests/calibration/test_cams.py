@@ -59,6 +59,18 @@ def test_pixel_correlation(iters):
     )
 
 
+@pytest.mark.parametrize("entries", [1, 60, 200])  # a column at a time; two and a half; all at once but for some
+def test_pixel_correlation_in_parts(entries, monkeypatch):
+    cam, feature = random(2, 3, 3, 4), random(2, 6, 3, 4, seed=1) - 0.5
+    whole = cams.pixel_correlation(cam, feature, iters=2)
+    sizes = []
+    affinity = cams._affinity
+    monkeypatch.setattr(cams, "_AFFINITY_ENTRIES", entries)
+    monkeypatch.setattr(cams, "_affinity", lambda f, part: sizes.append(part.shape[2]) or affinity(f, part))
+    np.testing.assert_allclose(cams.pixel_correlation(cam, feature, iters=2), whole, rtol=1e-5, atol=1e-7)
+    assert sizes == {1: [1] * 12, 60: [2] * 6, 200: [8, 4]}[entries] * 2
+
+
 def test_pixel_correlation_stays_in_float32_under_autocast():
     cam, feature = random(1, 2, 4, 4), random(1, 8, 4, 4)
     plain = cams.pixel_correlation(cam, feature, iters=2)

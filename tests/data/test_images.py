@@ -1,9 +1,22 @@
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sfc.data.images import box_masks, normalise, read_image, read_mask, resize_image, resize_label, voc_palette
+from sfc.data.images import (
+    box_masks,
+    has_rotation_tag,
+    normalise,
+    read_image,
+    read_mask,
+    resize_image,
+    resize_label,
+    voc_palette,
+)
 from sfc.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -16,6 +29,104 @@ def test_images_of_every_kind_become_rgb(tmp_path, mode):
     image = read_image(path)
     assert (image.shape, image.dtype) == ((5, 7, 3), np.uint8)
     assert np.abs(image.astype(int) - 204).max() <= 2
+
+
+def save(path, pixels, mode=None, **options):
+    Image.fromarray(pixels, mode).save(path, **options)
+    return read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_images_are_scaled_and_not_clipped(tmp_path, suffix):
+    values = np.array([[0, 128, 129, 255, 256], [257, 32768, 65406, 65407, 65535]], np.uint16)
+    image = save(tmp_path / f"a.{suffix}", values)
+    wanted = [[round(value * 255 / 65535) for value in row] for row in values.tolist()]
+    assert (image == np.array(wanted)[:, :, None]).all()
+    assert (image.shape, image.dtype) == ((2, 5, 3), np.uint8)
+    big_endian = Image.frombytes("I;16B", (5, 2), values.astype(">u2").tobytes())
+    big_endian.save(tmp_path / "b.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif"), image)
+
+
+def test_32_bit_integers_that_hold_16_bits(tmp_path):
+    values = np.array([[0, 256, 65535]], np.int32)
+    assert save(tmp_path / "a.tif", values)[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.5]]), np.int32([[65536]]), np.int32([[-1]])])
+def test_values_of_unknown_range_are_refused(tmp_path, values):
+    with pytest.raises(
+        UserError, match=r"^\S+a\.tif: pixel values of unknown range \(mode [FI]\); save it with 8 bits"
+    ):
+        save(tmp_path / "a.tif", values)
+
+
+def test_16_bit_colour(tmp_path):
+    # Pillow writes none, so the file is made by hand: one row of two RGB pixels
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = struct.pack(">6H", 0, 32768, 65535, 256, 511, 65280)
+    header = struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    assert read_image(tmp_path / "a.png").tolist() == [[[0, 128, 255], [1, 1, 255]]]
+
+
+def test_transparent_pixels_lie_on_white(tmp_path):
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
+    assert save(tmp_path / "a.png", pixels).tolist() == [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
+    grey = np.array([[[10, 255], [10, 0]]], np.uint8)
+    assert save(tmp_path / "b.png", grey)[0, :, 0].tolist() == [10, 255]
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), mode="P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.save(tmp_path / "a.png", transparency=1)
+    assert read_image(tmp_path / "a.png").tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
+    image.save(tmp_path / "b.png", transparency=bytes([255, 0, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "b.png").tolist() == [[[255, 0, 0], [255, 255, 255], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_rotation_tag_is_seen_and_not_applied(tmp_path, name):
+    pixels = np.full((2, 5, 3), 100, np.uint8)
+    pixels[:, 2:] = 200
+    plain = save(tmp_path / name, pixels, quality=100)
+    assert not has_rotation_tag(tmp_path / name)
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        np.testing.assert_array_equal(save(tmp_path / name, pixels, quality=100, exif=exif), plain)
+        assert has_rotation_tag(tmp_path / name) == (orientation == 6)
+
+
+def test_orientation_of_tiff_is_part_of_its_storage(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert save(tmp_path / "a.tif", np.zeros((2, 5, 3), np.uint8), exif=exif).shape == (5, 2, 3)
+    assert not has_rotation_tag(tmp_path / "a.tif")
+
+
+def test_damaged_exif_data_are_no_fault_of_the_image(tmp_path):
+    save(tmp_path / "a.jpg", np.zeros((2, 5, 3), np.uint8), exif=b"Exif\0\0nothing of use")
+    assert not has_rotation_tag(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match="no such file"):
+        has_rotation_tag(tmp_path / "b.jpg")
+
+
+def test_panoramas(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 6000, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(save(tmp_path / "a.png", pixels), pixels)
+    assert Image.MAX_IMAGE_PIXELS > 6000 * 6000
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    with pytest.raises(
+        UserError, match=r"^\S+a\.png: too large to be decoded \([^\n]*18000[^\n]*\); make the image smaller$"
+    ):
+        read_image(tmp_path / "a.png")
 
 
 def test_mask_keeps_palette_indices(tmp_path):

@@ -116,3 +116,27 @@ def test_a_changed_or_missing_image_is_named_in_one_line(tmp_path, workers):
     record.image.unlink()
     with pytest.raises(UserError, match=r"^\S+im0\.png: no such file[^\n]*$"):
         _infer([[record]], workers=workers)
+
+
+def _full_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 58), _full_gpu])
+def test_too_little_memory_is_one_line(tmp_path, allocate):
+    class Greedy(FakeNetwork):
+        def infer(self, images, labels, *, flip, mask_absent):
+            return allocate()
+
+    message = r"^\S+im0\.png: a batch of 2 with 3 x 90 pixels does not fit in memory; lower cam\.batch_size[^\n]*$"
+    with pytest.raises(UserError, match=message):
+        _infer([_records(tmp_path, [(3, 90), (3, 90)])], Greedy())
+
+
+def test_other_errors_of_the_network_stay_what_they_are(tmp_path):
+    class Broken(FakeNetwork):
+        def infer(self, images, labels, *, flip, mask_absent):
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        _infer([_records(tmp_path, [(3, 9)])], Broken())

@@ -1,0 +1,87 @@
+"""Where image-level labels come from (label table, annotation files, masks), and whether the sources agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sfc.data.check import Facts
+from sfc.data.labels import TableRow, class_indices, read_xml_labels
+from sfc.data.problems import refuse
+from sfc.errors import UserError
+
+
+class LabelSource(NamedTuple):
+    """`knows(image_id)`: whether it has labels of an image; `read(image_id)`: its sorted 0-based class indices."""
+
+    knows: Callable[[str], bool]
+    read: Callable[[str], tuple[int, ...]]
+
+
+def label_sources(
+    root: Path, table: Mapping[str, TableRow], facts: Mapping[str, Facts], names: Sequence[str]
+) -> dict[str, LabelSource]:
+    """The sources in the order they are asked: "table", "xml" (ROOT/Annotations/ID.xml), "masks"."""
+
+    def annotation(image_id: str) -> Path:
+        return root / "Annotations" / f"{image_id}.xml"
+
+    return {
+        "table": LabelSource(table.__contains__, lambda i: class_indices(table[i].classes, names)),
+        "xml": LabelSource(
+            lambda i: annotation(i).is_file(), lambda i: class_indices(read_xml_labels(annotation(i)), names)
+        ),
+        "masks": LabelSource(lambda i: facts[i].mask_classes is not None, lambda i: facts[i].mask_classes),
+    }
+
+
+def image_labels(
+    where: str, split: str, ids: Sequence[str], sources: Mapping[str, LabelSource]
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """Labels of a split from the first source that knows any of its images, which must then know all of them.
+
+    Returns:
+        Name of the source, and the class indices of each image.
+
+    Raises:
+        UserError: an image has no label there, or one that is no known class.
+    """
+    source = next((name for name, s in sources.items() if any(map(s.knows, ids))), "masks")
+    labels, problems = {}, []
+    for image_id in ids:
+        try:
+            if not sources[source].knows(image_id):
+                raise UserError(f"no label; those of the {split} split come from the {source}")
+            labels[image_id] = sources[source].read(image_id)
+        except UserError as error:
+            problems.append(f"image {image_id}: {error}")
+    refuse(where, problems)
+    return source, labels
+
+
+def disagreements(
+    split: str, source: str, labels: Mapping[str, tuple[int, ...]], sources: Mapping[str, LabelSource]
+) -> dict[str, int]:
+    """How many images the sources behind `source` know too, and of how many of those they name other classes.
+
+    A label there that is no known class, or a broken annotation file, counts as another opinion.
+
+    Returns:
+        "SPLIT_compared_with_OTHER" and "SPLIT_differ_from_OTHER", in images, for each source that knows any.
+    """
+    counts = {}
+    order = [*sources]
+    for other in order[order.index(source) + 1 :] if source in order else ():
+        known = [image_id for image_id in labels if sources[other].knows(image_id)]
+        if known:
+            counts[f"{split}_compared_with_{other}"] = len(known)
+            counts[f"{split}_differ_from_{other}"] = sum(_differs(sources[other], i, labels[i]) for i in known)
+    return counts
+
+
+def _differs(source: LabelSource, image_id: str, labels: tuple[int, ...]) -> bool:
+    try:
+        return source.read(image_id) != labels
+    except UserError:
+        return True

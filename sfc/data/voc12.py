@@ -1,0 +1,136 @@
+"""Reader of PASCAL VOC 2012 as its devkit unpacks, with the masks of the Semantic Boundaries Dataset.
+
+ROOT = VOCdevkit/VOC2012, in the layout `sfc.data.voc` describes. Beside that reader, this one
+- makes the augmented training list where there is no file of it,
+- takes masks that the devkit lacks from SBD's .mat files,
+- reads a test split, whose images have no masks,
+- counts the images on which the sources of image-level labels disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from sfc.data.check import Facts, count_rotated, inspect_all
+from sfc.data.label_sources import LabelSource, disagreements, image_labels, label_sources
+from sfc.data.manifest import Manifest, Record
+from sfc.data.sbd import augmented_list, draw_masks, sbd_mask_path
+from sfc.data.voc import (
+    class_names,
+    existing_mask,
+    find_files,
+    find_mask_folder,
+    label_table,
+    list_path,
+    read_list,
+    refuse_overlap,
+)
+from sfc.errors import UserError
+
+AUGMENTED = ("train_aug", "trainaug")  # names of the list of 10,582 images in public code
+
+
+def read_voc12(
+    root: Path,
+    *,
+    train: str,
+    val: str,
+    test: str | None,
+    labels: Path | None,
+    masks: str | None,
+    sbd: Path | None,
+    classes: Sequence[str] | None,
+    mask_folder: Path,
+    mask_path: Path,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> tuple[Manifest, dict[str, int]]:
+    """Read and check VOC 2012.
+
+    Image-level labels: as `sfc.data.voc.read_voc`. Those of the test split come from the label table as far as it
+    knows them, else there are none: its annotation files, where there are any, do not list all objects.
+    Masks: those of a folder of the devkit; with `sbd`, what is not there is drawn from SBD.
+
+    Args:
+        train, val, test: names of lists; `train_aug` and `trainaug` need no file, see `augmented_list`.
+        masks: name of the folder of masks; None: SegmentationClassAug, else SegmentationClass.
+        sbd: folder `dataset` of SBD.
+        classes: names of the C foreground classes in the order of the mask values 1 .. C.
+        mask_folder: where to draw masks of SBD; made only if there are any to draw.
+        mask_path: the final path of that folder, which the manifest names.
+        workers: threads and processes.
+        progress: called as progress(items, total=n, label=what is being done).
+
+    Returns:
+        The manifest, and counts of images: `images_without_label` (left out of training), `masks_from_sbd`,
+        `images_with_rotation_tag` (see `sfc.data.images.read_image`), and those of `disagreements`.
+
+    Raises:
+        UserError: as `read_voc` and `augmented_list`; or a .mat file is broken.
+    """
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder {root}")
+    if sbd is not None and not (sbd / "cls").is_dir():
+        raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder `dataset` of SBD's archive")
+    names = class_names(root, classes)
+    called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    lists = {split: _ids(root, name, sbd) for split, name in called.items()}
+    refuse_overlap(root, lists, called)
+    files = find_files(root, lists, partial(_mask, find_mask_folder(root, masks), sbd, mask_folder))
+    from_sbd = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
+    if from_sbd:
+        draw_masks(sbd, from_sbd, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
+    show = partial(progress, label="images and masks")
+    facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=show)
+    facts = dict(zip(files, facts, strict=True))
+    counts = {
+        "masks_from_sbd": len(from_sbd),
+        "images_with_rotation_tag": count_rotated([image for image, _ in files.values()], workers=workers),
+    }
+    files |= {image_id: (files[image_id][0], mask_path / f"{image_id}.png") for image_id in from_sbd}
+    sources = label_sources(root, label_table(root, labels), facts, names)
+    records = []
+    for split, ids in lists.items():
+        source, found = _labels(str(root), split, ids, sources)
+        counts |= disagreements(split, source, found, sources)
+        records += [_record(i, split, files[i], facts[i], found[i], source) for i in ids]
+    kept = [record for record in records if record.labels or record.split != "train"]
+    counts["images_without_label"] = len(records) - len(kept)
+    if counts["images_without_label"] == len(lists["train"]):
+        raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
+    return Manifest(tuple(kept), names), counts
+
+
+def _ids(root: Path, name: str, sbd: Path | None) -> list[str]:
+    if name not in AUGMENTED or list_path(root, name).is_file():
+        return read_list(root, name)
+    if sbd is None:
+        raise UserError(f"{list_path(root, name)}: no such list; name SBD's folder in dataset.sbd to have it made")
+    return augmented_list(root, sbd)
+
+
+def _mask(folder: Path | None, sbd: Path | None, drawn: Path, image_id: str) -> Path | None:
+    """The devkit's own mask, which is the finer one, else where SBD's will be drawn."""
+    mask = existing_mask(folder, image_id)
+    if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
+        return drawn / f"{image_id}.png"
+    return mask
+
+
+def _labels(
+    where: str, split: str, ids: Sequence[str], sources: dict[str, LabelSource]
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    if split != "test":
+        return image_labels(where, split, ids, sources)
+    table = sources["table"]
+    known = [image_id for image_id in ids if table.knows(image_id)]
+    labels = image_labels(where, split, known, {"table": table})[1] if known else {}
+    return "table" if known else "none", {image_id: labels.get(image_id, ()) for image_id in ids}
+
+
+def _record(
+    image_id: str, split: str, files: tuple[Path, Path | None], facts: Facts, labels: tuple[int, ...], source: str
+) -> Record:
+    return Record(image_id, split, *files, facts.height, facts.width, labels, facts.image_hash, source)
