@@ -11,6 +11,7 @@ Everything that later stages rely on is checked here, once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -33,12 +34,13 @@ def read_voc(
     *,
     train: str,
     val: str,
-    labels: Path | None,
+    test: str | None,
+    labels: str | None,
     masks: str | None,
     classes: Sequence[str] | None,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, list[str]]:
+) -> tuple[Manifest, dict[str, dict[str, int]]]:
     """Read and check a whole data set.
 
     Image-level labels of a split come from the first of these that knows any of its images: the label table
@@ -47,46 +49,49 @@ def read_voc(
     Training images without any label are left out: there is nothing to learn from them.
 
     Args:
-        train, val: names of the lists of the two splits.
+        train, val, test: names of the lists of the splits; images of `test` have neither masks nor labels.
         masks: name of the folder of masks; None: SegmentationClassAug, else SegmentationClass.
         classes: names of the C foreground classes in the order of the mask values 1 .. C.
         workers: threads that decode.
         progress: called as progress(items, total=n) on the images that are being decoded.
 
     Returns:
-        The manifest, and the ids of the training images left out.
+        The manifest, and for train and val the number of images_without_label.
 
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
-            a value above C that is not 255; a label is no known class; an id comes twice or in both splits; no
+            a value above C that is not 255; a label is no known class; an id comes twice or in two splits; no
             image is left to train on. The message has a line for each of the first several faults.
     """
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
     names = _class_names(root, classes)
     lists = {"train": read_list(root, train), "val": read_list(root, val)}
-    both = sorted(set(lists["train"]) & set(lists["val"]))
-    refuse(str(root), [f"image {image_id} is in both lists, {train} and {val}" for image_id in both])
+    if test is not None:
+        lists["test"] = read_list(root, test)
+    check_disjoint(root, {"train": train, "val": val, "test": test}, lists)
     files = _find_files(root, lists, masks)
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
 
     table_path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
     table = read_label_table(table_path) if table_path is not None else {}
-    records, left_out = [], []
+    records, without = [], {}
     for split, ids in lists.items():
         source, found = _image_labels(root, split, ids, table, facts, names)
+        if split != "test":
+            without[split] = {"images_without_label": sum(not shown for shown in found.values())}
         for image_id in ids:
             if split == "train" and not found[image_id]:
-                left_out.append(image_id)
                 continue
             height, width, image_hash, _ = facts[image_id]
             records.append(
                 Record(image_id, split, *files[image_id], height, width, found[image_id], image_hash, source)
             )
-    if len(left_out) == len(lists["train"]):
+    manifest = Manifest(tuple(records), names)
+    if not manifest.members("train"):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
-    return Manifest(tuple(records), names), left_out
+    return manifest, without
 
 
 def read_list(root: Path, name: str) -> list[str]:
@@ -97,7 +102,7 @@ def read_list(root: Path, name: str) -> list[str]:
     """
     path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
     if not path.is_file():
-        raise UserError(f"{path}: no such list; see dataset.train and dataset.val")
+        raise UserError(f"{path}: no such list; see dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
@@ -114,6 +119,15 @@ def read_list(root: Path, name: str) -> list[str]:
     if not ids:
         raise UserError(f"{path}: the list is empty")
     return list(ids)
+
+
+def check_disjoint(root: Path, names: dict[str, str | None], lists: dict[str, list[str]]) -> None:
+    """Raise UserError if an id is in the lists of two splits; `names` are those of the lists."""
+    problems = []
+    for (first, ids), (second, others) in itertools.combinations(lists.items(), 2):
+        both = sorted(set(ids) & set(others))
+        problems += [f"image {image_id} is in both lists, {names[first]} and {names[second]}" for image_id in both]
+    refuse(str(root), problems)
 
 
 def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -136,7 +150,7 @@ def _find_files(root: Path, lists: dict[str, list[str]], masks: str | None) -> d
     for split, ids in lists.items():
         for image_id in ids:
             image = root / "JPEGImages" / f"{image_id}.jpg"
-            mask = root / masks / f"{image_id}.png" if masks else None
+            mask = root / masks / f"{image_id}.png" if masks and split != "test" else None
             if not image.is_file():
                 problems.append(f"image {image_id} of the {split} list: no file {image}")
             if mask is None or not mask.is_file():
@@ -157,6 +171,8 @@ def _image_labels(
     names: Sequence[str],
 ) -> tuple[str, dict[str, tuple[int, ...]]]:
     """Name of the label source of a split, and the class indices of each of its images."""
+    if split == "test":
+        return "none", dict.fromkeys(ids, ())
 
     def annotation(image_id: str) -> Path:
         return root / "Annotations" / f"{image_id}.xml"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["dataset"] |= {"root": "data", "train": "train", "val": "val", "labels": None}
+    params["dataset"] |= {"kind": "voc", "root": "data", "train": "train", "val": "val", "labels": None}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     make_voc(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
