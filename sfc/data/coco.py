@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,42 +64,32 @@ def read_coco(
     if test is not None:
         files["test"] = _load(root, "image_info", test, "test")
     classes, values = _classes(files, root)
-    folders = {"train": train, "val": val, "test": test}
+    labels = {split: _labels(coco, values) for split, coco in files.items()}
     images = {
-        split: [(root / folders[split] / coco.imgs[number]["file_name"], number) for number in sorted(coco.imgs)]
-        for split, coco in files.items()
+        split: [(root / name / coco.imgs[number]["file_name"], number) for number in sorted(coco.imgs)]
+        for (split, coco), name in zip(files.items(), (train, val, test), strict=False)
     }
     _check_unique(root, images)
-    labels = {split: _labels(coco, values) for split, coco in files.items()}
-    left_out = {number for _, number in images["train"] if not labels["train"][number]}
-    images["train"] = [(path, number) for path, number in images["train"] if number not in left_out]
-    if not images["train"]:
+    kept = [(path, number) for path, number in images["train"] if labels["train"][number]]
+    if not kept:
         raise UserError(f"{root}: no image of {train} has an instance that is no crowd; there is nothing to train on")
+    images["train"] = kept
 
     records, counts = [], {}
     for split, coco in files.items():
-        paths = [path for path, _ in images[split]]
-        facts = inspect_all(
-            str(root),
-            [(path, None) for path in paths],
-            len(classes),
-            workers=workers,
-            progress=lambda items, total, split=split: progress(items, total=total, label=f"prepare: {split} images"),
-        )
-        _check_sizes(root, coco, images[split], facts)
-        shown = labels[split]
+        facts = _inspect(root, coco, images[split], split, len(classes), workers, progress)
         masks: dict[int, Path] = {}
         if split != "test":
             masks = {number: mask_folder / f"{path.stem}.png" for path, number in images[split]}
             seen = _paint(root, coco, masks, values, split, workers, progress)
             counts[split] = {
-                "images_without_label": len(left_out) if split == "train" else sum(not s for s in shown.values()),
-                "label_disagreements": sum(seen[number] != shown[number] for number in masks),
+                "images_without_label": sum(not shown for shown in labels[split].values()),
+                "label_disagreements": sum(seen[number] != labels[split][number] for number in masks),
             }
-        for (path, number), fact in zip(images[split], facts, strict=True):
-            mask, size = masks.get(number), (fact.height, fact.width)
-            source = "none" if split == "test" else "instances"
-            records.append(Record(path.stem, split, path, mask, *size, shown[number], fact.image_hash, source))
+        source = "none" if split == "test" else "instances"
+        for (path, number), (height, width, image_hash, _) in zip(images[split], facts, strict=True):
+            mask, shown = masks.get(number), labels[split][number]
+            records.append(Record(path.stem, split, path, mask, height, width, shown, image_hash, source))
     return Manifest(tuple(records), classes), counts
 
 
@@ -136,6 +127,10 @@ def _check_unique(root: Path, images: dict[str, list[tuple[Path, int]]]) -> None
 
 def _labels(coco: COCO, values: dict[int, int]) -> dict[int, tuple[int, ...]]:
     """Image number -> sorted 0-based classes of its instances."""
+    for annotation in coco.anns.values():
+        if annotation["category_id"] not in values:
+            number, category = annotation["id"], annotation["category_id"]
+            raise UserError(f"annotation {number} is of category {category}, which the file does not name")
     return {
         number: tuple(sorted({values[a["category_id"]] - 1 for a in _instances(coco, number)})) for number in coco.imgs
     }
@@ -146,7 +141,23 @@ def _instances(coco: COCO, number: int) -> list[dict[str, Any]]:
     return [a for a in coco.imgToAnns.get(number, ()) if not a.get("iscrowd", 0)]
 
 
-def _check_sizes(root: Path, coco: COCO, images: Sequence[tuple[Path, int]], facts: Sequence[Facts]) -> None:
+def _inspect(
+    root: Path,
+    coco: COCO,
+    images: Sequence[tuple[Path, int]],
+    split: str,
+    num_classes: int,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> list[Facts]:
+    """Facts of the images of a split, which must have the sizes that masks will be painted in."""
+    facts = inspect_all(
+        str(root),
+        [(path, None) for path, _ in images],
+        num_classes,
+        workers=workers,
+        progress=partial(progress, label=f"prepare: {split} images"),
+    )
     problems = []
     for (path, number), fact in zip(images, facts, strict=True):
         said = coco.imgs[number]["width"], coco.imgs[number]["height"]
@@ -154,6 +165,7 @@ def _check_sizes(root: Path, coco: COCO, images: Sequence[tuple[Path, int]], fac
             size = f"{fact.width} x {fact.height}"
             problems.append(f"{path}: {size} pixels, but the annotation file says {said[0]} x {said[1]}")
     refuse(str(root), problems)
+    return facts
 
 
 def _paint(

@@ -58,7 +58,9 @@ def decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     except Exception as error:  # the library raises bare Exception for some faults
         raise UserError(f"the segmentation is neither polygons nor run lengths ({error!r})") from None
     if pixels.shape != (height, width):
-        raise UserError(f"run lengths of {pixels.shape[1]} x {pixels.shape[0]} pixels in an image of {width} x {height}")
+        raise UserError(
+            f"run lengths of {pixels.shape[1]} x {pixels.shape[0]} pixels in an image of {width} x {height}"
+        )
     return pixels.astype(bool)
 
 

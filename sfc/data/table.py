@@ -138,7 +138,9 @@ def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
             rows = []
             for row in reader:
                 if any(row.get(None, ())):
-                    raise UserError(f"{path}: line {reader.line_num} has more cells than columns; write ; between classes")
+                    raise UserError(
+                        f"{path}: line {reader.line_num} has more cells than columns; write ; between classes"
+                    )
                 rows.append((reader.line_num, {name: (row[name] or "").strip() for name in known}))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"dataset.labels: no such table {path}") from None
