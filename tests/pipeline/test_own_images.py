@@ -79,7 +79,7 @@ def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project)
 
 
 def test_pseudo_masks_and_a_model_are_made_all_the_same(project):
-    folder, output = project
+    folder, _ = project
     labels = LabelArchive(folder / "out/pseudo_labels.zip")
     assert len(labels.ids) == 15
     assert labels.read(STRANGE).shape == (48, 56)
