@@ -73,14 +73,14 @@ def read_table(
         raise UserError(f"dataset.labels: move {path} into {root}, so that DVC sees when it changes")
     roles = {train: "train", val: "val", test: "test"}
     rows = _rows(path, roles)
-    names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
-    names = check_class_names(names, str(path) if classes is None else "dataset.classes")
-    found = _labels(path, rows, names)
-
     left_out = [row for row in rows if row.split == "train" and not row.names]
     kept = [row for row in rows if row.split != "train" or row.names]
     if not any(row.split == "train" for row in kept):
         raise UserError(f"{path}: no image of split {train} has a class; there is nothing to train on")
+    names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
+    names = check_class_names(names, str(path) if classes is None else "dataset.classes")
+    found = _labels(path, rows, names)
+
     files = [(root / row.image, root / row.mask if row.mask else None) for row in kept]
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
     records, without, unlike = [], Counter(row.split for row in left_out), Counter()
