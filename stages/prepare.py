@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +17,16 @@ from sfc.data.table import read_table
 from sfc.data.voc import read_voc
 from stages._stage import output, progress, stage, workers, write_json
 
+PATHS = ("labels", "sbd")  # params that are paths from the project's folder
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Reader(NamedTuple):
-    """`read(root, **params, workers=, progress=)` returns a manifest and counts; if it draws, into `mask_folder`."""
+    """`read(root, **params, workers=, progress=)` returns a manifest and counts.
+
+    Counts are of the whole data set, or of a split under its name. A reader that draws masks does so in `mask_folder`,
+    which will be `mask_path` when the stage is done.
+    """
 
     read: Callable
     draws: bool
@@ -44,6 +48,7 @@ READERS = {
 def main(dataset: Dataset) -> str:
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
+    settings |= {name: Path(settings[name]) for name in PATHS if settings.get(name) is not None}
     with (
         output("out/masks") as drawn,
         output("out/manifest.csv") as csv_path,
@@ -51,28 +56,18 @@ def main(dataset: Dataset) -> str:
     ):
         drawn.mkdir()
         if reader.draws:
-            settings["mask_folder"] = drawn
+            settings |= {"mask_folder": drawn, "mask_path": Path("out/masks")}
         manifest, counts = reader.read(
             Path(dataset.root),
             **settings,
             workers=workers(),
             progress=partial(progress, label="prepare: images and masks"),
         )
-        manifest = _moved(manifest, drawn, Path("out/masks"))
         write_manifest(manifest, csv_path, classes_path)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/dataset.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)} of {len(manifest.classes)} classes to out/manifest.csv"
-
-
-def _moved(manifest: Manifest, drawn: Path, folder: Path) -> Manifest:
-    """The manifest with the masks that were drawn where they will be."""
-
-    def place(mask: Path | None) -> Path | None:
-        return folder / mask.name if mask is not None and mask.parent == drawn else mask
-
-    return Manifest(tuple(replace(r, mask=place(r.mask)) for r in manifest.records), manifest.classes)
 
 
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
@@ -93,7 +88,7 @@ def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
 def _summary(manifest: Manifest, counts: dict) -> str:
     images = Counter(record.split for record in manifest.records)
     parts = [f"{images[split]:,} {name} images" for split, name in SPLITS.items() if images[split] or split == "val"]
-    if left_out := counts.get("train", {}).get("images_without_label"):
+    if left_out := counts.get("train", counts).get("images_without_label"):
         parts[0] += f" ({left_out:,} without a label left out)"
     if not any(record.mask for record in manifest.records):
         parts[-1] += ", no masks (nothing will be measured),"

@@ -34,6 +34,7 @@ def read_coco(
     val: str,
     test: str | None,
     mask_folder: Path,
+    mask_path: Path,
     workers: int,
     progress: Callable[..., Iterable],
 ) -> tuple[Manifest, dict[str, dict[str, int]]]:
@@ -46,7 +47,8 @@ def read_coco(
 
     Args:
         train, val, test: names of the splits' image folders and annotation files; `test` has images alone.
-        mask_folder: existing folder for the masks of train and val, ID.png.
+        mask_folder: existing folder to paint the masks of train and val in, ID.png.
+        mask_path: what that folder will be called when all is done; records name the masks there.
         workers: threads that decode, and processes that paint.
         progress: called as progress(items, total=n, label=text).
 
@@ -88,7 +90,8 @@ def read_coco(
             }
         source = "none" if split == "test" else "instances"
         for (path, number), (height, width, image_hash, _) in zip(images[split], facts, strict=True):
-            mask, shown = masks.get(number), labels[split][number]
+            mask = mask_path / masks[number].name if number in masks else None
+            shown = labels[split][number]
             records.append(Record(path.stem, split, path, mask, height, width, shown, image_hash, source))
     return Manifest(tuple(records), classes), counts
 

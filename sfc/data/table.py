@@ -40,7 +40,7 @@ def read_table(
     train: str,
     val: str,
     test: str | None,
-    labels: str,
+    labels: Path,
     classes: Sequence[str] | None,
     workers: int,
     progress: Callable[..., Iterable],
@@ -68,18 +68,17 @@ def read_table(
     """
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
-    path = Path(labels)
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"dataset.labels: move {path} into {root}, so that DVC sees when it changes")
+    if not labels.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
     roles = {train: "train", val: "val", test: "test"}
-    rows = _rows(path, roles)
+    rows = _rows(labels, roles)
     left_out = [row for row in rows if row.split == "train" and not row.names]
     kept = [row for row in rows if row.split != "train" or row.names]
     if not any(row.split == "train" for row in kept):
-        raise UserError(f"{path}: no image of split {train} has a class; there is nothing to train on")
+        raise UserError(f"{labels}: no image of split {train} has a class; there is nothing to train on")
     names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
-    names = check_class_names(names, str(path) if classes is None else "dataset.classes")
-    found = _labels(path, rows, names)
+    names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
+    found = _labels(labels, rows, names)
 
     files = [(root / row.image, root / row.mask if row.mask else None) for row in kept]
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)

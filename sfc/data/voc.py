@@ -35,7 +35,7 @@ def read_voc(
     train: str,
     val: str,
     test: str | None,
-    labels: str | None,
+    labels: Path | None,
     masks: str | None,
     classes: Sequence[str] | None,
     workers: int,

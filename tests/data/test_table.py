@@ -18,7 +18,7 @@ def root(tmp_path):
 
 def read(root, text, encoding="utf-8", **changes):
     (root / "labels.csv").write_bytes(text.encode(encoding))
-    settings = {"train": "train", "val": "val", "test": None, "labels": str(root / "labels.csv"), "classes": None}
+    settings = {"train": "train", "val": "val", "test": None, "labels": root / "labels.csv", "classes": None}
     return read_table(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
 
 
@@ -102,12 +102,19 @@ def test_table_must_be_utf_8_and_inside_the_folder(root, tmp_path):
     with pytest.raises(UserError, match=r"labels\.csv: not a CSV file in UTF-8"):
         read(root, "image,classes\nFüchse am Bach.jpg,fox\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"dataset\.labels: no such table"):
-        read(root, "", labels=str(root / "other.csv"))
+        read(root, "", labels=root / "other.csv")
     with pytest.raises(UserError, match=r"dataset\.labels: move .* so that DVC sees when it changes"):
-        read(root, "", labels=str(tmp_path / "labels.csv"))
+        read(root, "", labels=tmp_path / "labels.csv")
     with pytest.raises(UserError, match=r"dataset\.root: no such folder"):
         read_table(
-            root / "x", train="a", val="b", test=None, labels="x", classes=None, workers=0, progress=lambda i, total: i
+            root / "x",
+            train="a",
+            val="b",
+            test=None,
+            labels=root / "x",
+            classes=None,
+            workers=0,
+            progress=lambda i, total: i,
         )
 
 
