@@ -14,19 +14,28 @@ from pydantic import Field
 from sfc.config_seg import Predict, Seg
 from sfc.config_types import Backbone, Count, Fraction, NonNegative, Positive, Precision, Radius, Scales, Section
 
+# The params of `dataset` that each kind of data set reads, beside root; the others must be null.
+DATASET_FIELDS = {
+    "voc": ("train", "val", "test", "labels", "masks", "classes"),
+    "voc12": ("train", "val", "test", "labels", "masks", "sbd", "classes"),
+    "coco14": ("train", "val", "test"),
+    "table": ("train", "val", "test", "labels", "classes"),
+}
+
 
 class Dataset(Section):
     """Where images, lists, masks and image-level labels are."""
 
     kind: Literal["voc", "voc12", "coco14", "table"]
     root: str
-    train: str  # list in ImageSets/Segmentation: the images trained on
-    val: str  # list the segmentation model is measured on
-    test: str | None  # list of images to predict that have no masks
-    labels: str | None  # label table (image_id,split,classes); null: look for one, else XML, else masks
+    # lists in ImageSets/Segmentation; for coco14 folders of images, for table values of its column split
+    train: str  # the images trained on
+    val: str  # those the segmentation model is measured on
+    test: str | None  # images to predict that have no masks
+    labels: str | None  # label table; for table the table itself, else null: look for one, else XML, else masks
     masks: str | None  # folder of masks; null: SegmentationClassAug, else SegmentationClass
     sbd: str | None  # folder of SBD's .mat masks
-    classes: tuple[str, ...] | None  # foreground class names in index order; null: root/classes.txt, else VOC's 20
+    classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
 
 
 class Ibr(Section):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
-from sfc.config import SECTIONS, Section
+from sfc.config import DATASET_FIELDS, SECTIONS, Dataset, Section
 from sfc.errors import UserError
 
 
@@ -30,6 +30,18 @@ class Params(Section):
         seg = self.sections["seg"]
         if seg.scale_draw == "uniform" and (len(seg.scales) != 2 or seg.scales[0] > seg.scales[1]):
             raise ValueError(f"seg.scales: {list(seg.scales)} must be [smallest, largest] for seg.scale_draw uniform")
+        return self
+
+    @model_validator(mode="after")
+    def _dataset_fields(self) -> Params:
+        dataset: Dataset = self.sections["dataset"]
+        for name, value in dataset:
+            if value is not None and name not in ("kind", "root", *DATASET_FIELDS[dataset.kind]):
+                raise ValueError(f"dataset.{name}: has no meaning for kind {dataset.kind}; set it to null")
+        if dataset.kind == "table" and dataset.labels is None:
+            raise ValueError("dataset.labels: name the table (image,classes and, if you like, mask and split)")
+        if len({dataset.train, dataset.val, dataset.test}) < 3:
+            raise ValueError("dataset.train, dataset.val and dataset.test must differ")
         return self
 
     def get(self, name: str) -> Any:

@@ -19,7 +19,7 @@ from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.localization.fusion import label_keys, to_labels
 from sfc.localization.store import CamStore
-from stages._stage import device, output, progress, stage, workers, write_json
+from stages._stage import device, output, progress, say, stage, workers, write_json
 
 PROTOCOL = {
     "masks": "pixels by the masks, of images that have one, evenly over classes; CAMs by the rule of fusion.eval",
@@ -45,6 +45,8 @@ def main(analyse: Analyse, fusion_eval: Fusion) -> str:
     counts = pd.read_csv("out/label_stats.csv")["n"].tolist()
     order = head_to_tail(counts)
 
+    if not with_mask:
+        say(f"analyse: no image of {analyse.split} has a mask: no over- or under-activation to measure")
     target = device()
     cosines = shared_features(
         load_cam_network("out/sfc.safetensors", target),

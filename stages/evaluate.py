@@ -47,7 +47,9 @@ def main(product, evaluate, fusion_eval):
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
     ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion_eval)
     metrics, measured = {}, []
-    for split, records in covered_splits(manifest, ids, PATHS[product]).items():
+    # predict alone may have had no image: a data set need not have the split it was asked for
+    splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
+    for split, records in splits.items():
         with_mask = [record for record in records if record.mask]
         metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask)}
         tally = new_tally()
@@ -55,7 +57,7 @@ def main(product, evaluate, fusion_eval):
             _add_all(tally, with_mask, f"{product} on {split}")
             metrics[split] |= {"protocol": tally.protocol, **tally.metrics(sets)}
         else:
-            metrics[split] |= {"note": "no image of this split has a mask: nothing to measure"}
+            metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
         measured.append((split, with_mask or records, tally))
     # Plots and gallery show one split, so that products can be laid side by side: the first that has masks.
     split, records, tally = next((m for m in measured if metrics[m[0]]["images"]), measured[0])
@@ -68,7 +70,7 @@ def main(product, evaluate, fusion_eval):
         blocks = [block(record) for record in choose(records, evaluate.gallery)]
         sheets = write_sheets(folder, product, f"{product}: {MEANING[product]}, {split} images", blocks)
     write_json(f"metrics/{product}.json", metrics)
-    figures = ", ".join(_figure(split, tally) for split, _, tally in measured)
+    figures = ", ".join(_figure(split, tally, splits[split]) for split, _, tally in measured)
     return f"evaluate {product}: {figures}; metrics/{product}.json, {sheets} sheets in out/gallery/{product}"
 
 
@@ -90,9 +92,13 @@ def _add_all(tally, records, label):
             pass
 
 
-def _figure(split, tally):
+def _why_nothing(records):
+    return "no image of this split has a mask" if records else "no image was predicted"
+
+
+def _figure(split, tally, records):
     if not tally.main.images.any():
-        return f"{split} has no masks"
+        return f"split {split}, nothing to measure ({_why_nothing(records)})"
     return f"{split} mIoU {100 * scores(tally.main.matrix).miou:.1f} %"
 
 

@@ -7,6 +7,7 @@ import torch
 from sfc.backbone import fold_batch_norm
 from sfc.calibration.network import load_cam_network
 from sfc.data.manifest import read_manifest
+from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams
 from sfc.localization.store import CamStore, CamWriter, empty_maps
 from sfc.training import distributed
@@ -24,8 +25,12 @@ def main(cam) -> str:
     target = device()
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
-    images = {split: manifest.split(split) for split in cam.splits}
+    images = {split: manifest.members(split) for split in cam.splits}
     records = {record.id: record for split in images.values() for record in split}
+    if not records:
+        raise UserError("cam.splits: the manifest has no image in any of these splits; name train")
+    for split in (split for split, found in images.items() if not found):
+        say(f"infer_cam: the data set has no image in split {split}")
     network = load_cam_network("out/sfc.safetensors", target)
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32

@@ -25,13 +25,15 @@ def main(predict: Predict) -> str:
     target = device()
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
-    records = manifest.split(predict.split)
+    records = manifest.members(predict.split)
     network = load_segmenter(MODEL, target)
     if network.num_classes != 1 + len(manifest.classes):
         raise UserError(
             f"{MODEL} tells apart {network.num_classes - 1} classes, out/classes.json has {len(manifest.classes)}; "
             "run the stage train_seg again"
         )
+    if not records:
+        say(f"predict: the data set has no image in split {predict.split}: nothing to predict; see predict.split")
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")
 
     # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
@@ -55,7 +57,7 @@ def main(predict: Predict) -> str:
             {
                 "split": predict.split,
                 "images": len(records),
-                "foreground_fraction": float(1 - counts[0] / counts.sum()),
+                "foreground_fraction": float(1 - counts[0] / counts.sum()) if records else None,
             },
         )
     distributed.stop()

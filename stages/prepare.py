@@ -3,64 +3,98 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from sfc.config import Dataset
+from sfc.config import DATASET_FIELDS, Dataset
+from sfc.data.coco import read_coco
 from sfc.data.manifest import Manifest, write_manifest
+from sfc.data.table import read_table
 from sfc.data.voc import read_voc
+from sfc.data.voc12 import read_voc12
 from stages._stage import output, progress, stage, workers, write_json
+
+PATHS = ("labels", "sbd")  # params that are paths from the project's folder
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+class Reader(NamedTuple):
+    """`read(root, **params, workers=, progress=)` returns a manifest and counts.
+
+    Counts are of the whole data set, or of a split under its name. A reader that draws masks does so in `mask_folder`,
+    which will be `mask_path` when the stage is done.
+    """
+
+    read: Callable
+    draws: bool
+
+
+READERS = {
+    "voc": Reader(read_voc, draws=False),
+    "voc12": Reader(read_voc12, draws=True),
+    "coco14": Reader(read_coco, draws=True),
+    "table": Reader(read_table, draws=False),
+}
 
 
 @stage(
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
-    reads="the folder dataset.root in VOC layout, and the label table dataset.labels if one is named",
-    writes="out/manifest.csv, out/classes.json, metrics/dataset.json",
+    reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
+    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/dataset.json",
     params=("dataset",),
 )
 def main(dataset: Dataset) -> str:
-    manifest, left_out = read_voc(
-        Path(dataset.root),
-        train=dataset.train,
-        val=dataset.val,
-        labels=Path(dataset.labels) if dataset.labels is not None else None,
-        masks=dataset.masks,
-        classes=dataset.classes,
-        workers=workers(),
-        progress=partial(progress, label="prepare: images and masks"),
-    )
-    with output("out/manifest.csv") as csv_path, output("out/classes.json") as classes_path:
+    reader = READERS[dataset.kind]
+    settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
+    settings |= {name: Path(settings[name]) for name in PATHS if settings.get(name) is not None}
+    with (
+        output("out/masks") as drawn,
+        output("out/manifest.csv") as csv_path,
+        output("out/classes.json") as classes_path,
+    ):
+        drawn.mkdir()
+        if reader.draws:
+            settings |= {"mask_folder": drawn, "mask_path": Path("out/masks")}
+        manifest, counts = reader.read(
+            Path(dataset.root),
+            **settings,
+            workers=workers(),
+            progress=partial(progress, label="prepare: images and masks"),
+        )
         write_manifest(manifest, csv_path, classes_path)
-    write_json(
-        "metrics/dataset.json",
-        {
-            "classes": len(manifest.classes),
-            "train": {**_facts(manifest, "train"), "images_without_label": len(left_out)},
-            "val": _facts(manifest, "val"),
-        },
-    )
-    splits = Counter(record.split for record in manifest.records)
-    skipped = f", {len(left_out):,} without a label left out" if left_out else ""
-    return (
-        f"prepare: {splits['train']:,} training{skipped} and {splits['val']:,} validation images "
-        f"of {len(manifest.classes)} classes to out/manifest.csv"
-    )
+    splits = [split for split in SPLITS if manifest.members(split)]
+    facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
+    write_json("metrics/dataset.json", {"classes": len(manifest.classes), **counts, **facts})
+    return f"prepare: {_summary(manifest, counts)} of {len(manifest.classes)} classes to out/manifest.csv"
 
 
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
     records = manifest.split(split)
+    facts = {"images": len(records), "images_with_mask": sum(record.mask is not None for record in records)}
+    if split == "test":
+        return facts
     labels = manifest.label_matrix(records)
     per_class = labels.sum(axis=0)
-    return {
-        "images": len(records),
-        "images_with_mask": sum(record.mask is not None for record in records),
+    return facts | {
         "images_per_class_largest": int(per_class.max()),
         "images_per_class_smallest": int(per_class.min()),
         "classes_per_image": float(np.mean(labels.sum(axis=1))),
         "label_source": records[0].label_source,
     }
+
+
+def _summary(manifest: Manifest, counts: dict) -> str:
+    images = Counter(record.split for record in manifest.records)
+    parts = [f"{images[split]:,} {name} images" for split, name in SPLITS.items() if images[split] or split == "val"]
+    if left_out := counts.get("train", counts).get("images_without_label"):
+        parts[0] += f" ({left_out:,} without a label left out)"
+    if not any(record.mask for record in manifest.records):
+        parts[-1] += ", no masks (nothing will be measured),"
+    return " and ".join(parts)
 
 
 if __name__ == "__main__":

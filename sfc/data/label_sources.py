@@ -60,6 +60,21 @@ def image_labels(
     return source, labels
 
 
+def labels_of_split(
+    where: str, split: str, ids: Sequence[str], sources: Mapping[str, LabelSource]
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """As `image_labels`, but the test split has labels only as far as the label table knows them, else none.
+
+    Annotation files of VOC's test images, where there are any, do not list all objects.
+    """
+    if split != "test":
+        return image_labels(where, split, ids, sources)
+    table = sources["table"]
+    known = [image_id for image_id in ids if table.knows(image_id)]
+    labels = image_labels(where, split, known, {"table": table})[1] if known else {}
+    return "table" if known else "none", {image_id: labels.get(image_id, ()) for image_id in ids}
+
+
 def disagreements(
     split: str, source: str, labels: Mapping[str, tuple[int, ...]], sources: Mapping[str, LabelSource]
 ) -> dict[str, int]:

@@ -20,11 +20,11 @@ class Record:
     """One image.
 
     Attributes:
-        split: its role, "train", "val" or "test", whatever the data set calls its lists.
+        split: its role, "train", "val" or "test", whatever the data set calls its lists; "test" is never measured.
         mask: ground truth label map (0 background, class i is i + 1, 255 ignore), or None where there is none.
         labels: 0-based indices of the foreground classes in the image, sorted.
         image_hash: of the image file's bytes.
-        label_source: where `labels` come from: "table", "xml" or "masks"; "none" where nothing says.
+        label_source: where `labels` come from: "table", "xml", "masks", "instances"; "none" where nothing says.
     """
 
     id: str
@@ -45,9 +45,13 @@ class Manifest:
     records: tuple[Record, ...]
     classes: tuple[str, ...]
 
+    def members(self, name: str) -> list[Record]:
+        """As `split`, of a split that a data set may lack."""
+        return [record for record in self.records if record.split == name]
+
     def split(self, name: str) -> list[Record]:
         """The records of "train", "val" or "test" in list order; raises UserError if there are none."""
-        found = [record for record in self.records if record.split == name]
+        found = self.members(name)
         if not found:
             raise UserError(f"the manifest has no image in split {name}; see dataset.{name} and rerun prepare")
         return found

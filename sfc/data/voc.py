@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from sfc.data.check import inspect_all
-from sfc.data.label_sources import image_labels, label_sources
+from sfc.data.label_sources import label_sources, labels_of_split
 from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
@@ -35,12 +35,13 @@ def read_voc(
     *,
     train: str,
     val: str,
+    test: str | None,
     labels: Path | None,
     masks: str | None,
     classes: Sequence[str] | None,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, list[str]]:
+) -> tuple[Manifest, dict[str, dict[str, int]]]:
     """Read and check a whole data set.
 
     Image-level labels of a split come from the first of these that knows any of its images: the label table
@@ -49,45 +50,48 @@ def read_voc(
     Training images without any label are left out: there is nothing to learn from them.
 
     Args:
-        train, val: names of the lists of the two splits.
+        train, val, test: names of the lists of the splits; images of `test` have no masks, see `labels_of_split`.
         masks: name of the folder of masks; None: SegmentationClassAug, else SegmentationClass.
         classes: names of the C foreground classes in the order of the mask values 1 .. C.
         workers: threads that decode.
         progress: called as progress(items, total=n) on the images that are being decoded.
 
     Returns:
-        The manifest, and the ids of the training images left out.
+        The manifest, and for train and val the number of images_without_label.
 
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
-            a value above C that is not 255; a label is no known class; an id comes twice or in both splits; no
+            a value above C that is not 255; a label is no known class; an id comes twice or in two splits; no
             image is left to train on. The message has a line for each of the first several faults.
     """
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
     names = class_names(root, classes)
-    lists = {"train": read_list(root, train), "val": read_list(root, val)}
-    refuse_overlap(root, lists, {"train": train, "val": val})
+    called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    lists = {split: read_list(root, name) for split, name in called.items()}
+    refuse_overlap(root, lists, called)
     folder = find_mask_folder(root, masks)
     files = find_files(root, lists, lambda image_id: existing_mask(folder, image_id))
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
 
     sources = label_sources(root, label_table(root, labels), facts, names)
-    records, left_out = [], []
+    records, without = [], {}
     for split, ids in lists.items():
-        source, found = image_labels(str(root), split, ids, sources)
+        source, found = labels_of_split(str(root), split, ids, sources)
+        if split != "test":
+            without[split] = {"images_without_label": sum(not shown for shown in found.values())}
         for image_id in ids:
             if split == "train" and not found[image_id]:
-                left_out.append(image_id)
                 continue
             height, width, image_hash, _ = facts[image_id]
             records.append(
                 Record(image_id, split, *files[image_id], height, width, found[image_id], image_hash, source)
             )
-    if len(left_out) == len(lists["train"]):
+    manifest = Manifest(tuple(records), names)
+    if not manifest.members("train"):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
-    return Manifest(tuple(records), names), left_out
+    return manifest, without
 
 
 def read_list(root: Path, name: str) -> list[str]:
@@ -107,7 +111,7 @@ def list_path(root: Path, name: str) -> Path:
 def read_ids(path: Path) -> list[str]:
     """The image ids of one list file, as `read_list`."""
     if not path.is_file():
-        raise UserError(f"{path}: no such list; see dataset.train and dataset.val")
+        raise UserError(f"{path}: no such list; see dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from sfc.data.check import Facts, count_rotated, inspect_all
-from sfc.data.label_sources import LabelSource, disagreements, image_labels, label_sources
+from sfc.data.label_sources import disagreements, label_sources, labels_of_split
 from sfc.data.manifest import Manifest, Record
 from sfc.data.sbd import augmented_list, draw_masks, sbd_mask_path
 from sfc.data.voc import (
@@ -93,7 +93,7 @@ def read_voc12(
     sources = label_sources(root, label_table(root, labels), facts, names)
     records = []
     for split, ids in lists.items():
-        source, found = _labels(str(root), split, ids, sources)
+        source, found = labels_of_split(str(root), split, ids, sources)
         counts |= disagreements(split, source, found, sources)
         records += [_record(i, split, files[i], facts[i], found[i], source) for i in ids]
     kept = [record for record in records if record.labels or record.split != "train"]
@@ -117,17 +117,6 @@ def _mask(folder: Path | None, sbd: Path | None, drawn: Path, image_id: str) -> 
     if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
         return drawn / f"{image_id}.png"
     return mask
-
-
-def _labels(
-    where: str, split: str, ids: Sequence[str], sources: dict[str, LabelSource]
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    if split != "test":
-        return image_labels(where, split, ids, sources)
-    table = sources["table"]
-    known = [image_id for image_id in ids if table.knows(image_id)]
-    labels = image_labels(where, split, known, {"table": table})[1] if known else {}
-    return "table" if known else "none", {image_id: labels.get(image_id, ()) for image_id in ids}
 
 
 def _record(

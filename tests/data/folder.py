@@ -43,8 +43,8 @@ def make_voc(root: Path, masks: str = "SegmentationClass") -> Path:
 
 
 def read(root: Path, **changes):
-    settings = {"train": "train", "val": "val", "labels": None, "masks": None, "classes": None, "workers": 2}
-    return read_voc(root, **{**settings, "progress": lambda items, total: items, **changes})
+    settings = {"train": "train", "val": "val", "test": None, "labels": None, "masks": None, "classes": None}
+    return read_voc(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
 
 
 def records(folder: Path, sizes=((30, 40), (50, 20), (24, 24))) -> list[Record]:

@@ -31,11 +31,11 @@ def write_xml(root, names_of):
 
 
 def test_labels_from_masks(root):
-    manifest, left_out = read(root)
+    manifest, counts = read(root)
     assert manifest.classes == CLASSES
     assert labels(manifest) == TRAIN
     assert labels(manifest, "val") == VAL
-    assert left_out == []
+    assert counts == {"train": {"images_without_label": 0}, "val": {"images_without_label": 1}}
     record = manifest.split("train")[1]
     assert (record.height, record.width, record.label_source) == (12, 16, "masks")
     assert record.image == root / "JPEGImages" / "t1.jpg"
@@ -57,10 +57,10 @@ def test_table_comes_before_xml_before_masks(root, tmp_path):
     assert labels(manifest) == {"t0": (1,), "t1": (1,), "t2": (2,)}
     elsewhere = tmp_path / "other.csv"
     elsewhere.write_text(TABLE)
-    manifest, left_out = read(root, labels=elsewhere)
+    manifest, counts = read(root, labels=elsewhere)
     assert sources(manifest) == {"train": "table", "val": "table"}
     assert labels(manifest) == {"t0": (0, 1), "t1": (0,)}
-    assert left_out == ["t2"]
+    assert counts["train"] == {"images_without_label": 1}
     (root / "labels.csv").write_text(TABLE.replace("ant bee", "bee cat"))
     assert labels(read(root)[0]) == {"t0": (1, 2), "t1": (0,)}
 

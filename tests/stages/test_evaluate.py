@@ -144,7 +144,7 @@ def test_without_masks_it_says_so_and_completes(project):
     assert (found["images"], found["images_without_mask"]) == (0, 4)
     assert "nothing to measure" in found["note"]
     assert "miou" not in found
-    assert "train has no masks" in result.output
+    assert "split train, nothing to measure (no image of this split has a mask)" in result.output
     assert (project.folder / "out/gallery/crf/crf_1.png").is_file()
 
 

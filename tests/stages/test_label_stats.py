@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sfc.data.manifest import Manifest, Record, write_manifest
 from stages.label_stats import main
 
 ROOT = Path(__file__).resolve().parents[2]
+COCO_TABLE = ROOT.parent / "shared/real/labels/coco14_train_image_labels.csv"
 LABELS = [(0,)] * 6 + [(0, 1)] * 3 + [(2,)]
 
 
@@ -87,3 +90,24 @@ def test_unknown_split(project):
     result = CliRunner().invoke(main, ["--labels", "table.csv", "--split", "vla"])
     assert result.exit_code == 1
     assert "no image of split vla; it has train" in result.output
+
+
+def test_all_of_coco_in_five_seconds(project):
+    if not COCO_TABLE.exists():
+        pytest.skip(f"no label table {COCO_TABLE}")
+    write_params(project)
+    started = time.process_time()
+    result = run("--labels", str(COCO_TABLE))
+    assert time.process_time() - started < 5
+    assert "82,081 images of 80 classes" in result.output
+    rows = {row["class"]: row for row in csv.DictReader(io.StringIO(result.stdout))}
+    counts = Counter(name for line in COCO_TABLE.read_text().splitlines()[1:] for name in line.split(",")[2].split())
+    assert {name: int(row["n"]) for name, row in rows.items()} == counts
+    assert (counts["person"], counts["hair_drier"], counts.total()) == (45_061, 128, 235_348)
+    n_extra = 4 * (235_348 / 82_081) * (82_081 // 2) / 80  # Eq. 6 by loops; the project's batches are of 2
+    demand = {name: sum(abs(n - other) for other in counts.values()) for name, n in counts.items()}
+    mean_demand = sum(demand.values()) / 80
+    eq6 = {name: demand[name] / mean_demand / (n + n_extra) for name, n in counts.items()}
+    mean = sum(eq6.values()) / 80
+    for name, row in rows.items():
+        assert float(row["dc"]) == pytest.approx(eq6[name] / mean, rel=1e-8)

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from sfc.data.manifest import read_manifest
 from stages.prepare import main
+from tests.data.coco_folder import make_coco
 from tests.data.folder import make_voc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["dataset"] |= {"root": "data", "train": "train", "val": "val", "labels": None}
+    params["dataset"] |= {"kind": "voc", "root": "data", "train": "train", "val": "val", "labels": None}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     make_voc(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
@@ -27,7 +28,7 @@ def test_outputs(project):
     (project / "data/labels.csv").write_text(table)
     result = CliRunner().invoke(main)
     assert result.exit_code == 0, result.output
-    assert "2 training, 1 without a label left out and 2 validation images of 3 classes" in result.output
+    assert "2 training images (1 without a label left out) and 2 validation images of 3 classes" in result.output
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     assert [(r.id, r.split, r.label_source) for r in manifest.records] == [
         ("t0", "train", "table"),
@@ -50,6 +51,7 @@ def test_outputs(project):
         "val": {
             "images": 2,
             "images_with_mask": 2,
+            "images_without_label": 1,
             "images_per_class_largest": 1,
             "images_per_class_smallest": 0,
             "classes_per_image": 0.5,
@@ -64,3 +66,55 @@ def test_fault_is_one_clear_message_and_leaves_no_output(project):
     assert result.exit_code == 1
     assert "Error: data: data/JPEGImages/t1.jpg: does not decode" in result.output
     assert not (project / "out/manifest.csv").exists()
+
+
+def put(project, **dataset):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["dataset"] |= dataset
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_masks_drawn_from_instances_are_files_of_the_stage(project):
+    make_coco(project / "coco")
+    put(project, kind="coco14", root="coco", train="train2014", val="val2014", test="test2014")
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 0, result.output
+    message = "3 training images (2 without a label left out) and 2 validation images and 2 test images of 3 classes"
+    assert message in result.output
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    masks = [record.mask for record in manifest.records if record.split != "test"]
+    assert masks[0] == Path("out/masks/COCO_train2014_000000000009.png")
+    assert sorted(masks) == sorted(Path("out/masks").iterdir())
+    facts = json.loads(Path("metrics/dataset.json").read_text())
+    assert (facts["train"]["images_without_label"], facts["train"]["label_disagreements"]) == (2, 1)
+    assert facts["test"] == {"images": 2, "images_with_mask": 0}
+
+
+def test_masks_of_the_data_set_are_not_copied(project):
+    assert CliRunner().invoke(main).exit_code == 0
+    assert list(Path("out/masks").iterdir()) == []
+
+
+def test_own_images_without_masks_or_validation(project):
+    Path("data/mine.csv").write_text("image,classes\nJPEGImages/t0.jpg,fox\nJPEGImages/t1.jpg,\n")
+    put(project, kind="table", labels="data/mine.csv")
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 0, result.output
+    assert "1 training images (1 without a label left out) and 0 validation images, no masks" in result.output
+    assert set(json.loads(Path("metrics/dataset.json").read_text())) == {"classes", "train"}
+
+
+def test_list_of_test_images(project):
+    (project / "data/ImageSets/Segmentation/test.txt").write_text("v1\n")
+    (project / "data/ImageSets/Segmentation/val.txt").write_text("v0\n")
+    put(project, test="test")
+    assert CliRunner().invoke(main).exit_code == 0
+    (record,) = read_manifest("out/manifest.csv", "out/classes.json").split("test")
+    assert (record.id, record.mask, record.labels, record.label_source) == ("v1", None, (), "none")
+
+
+def test_param_without_meaning_for_the_kind(project):
+    put(project, sbd="data/sbd")
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert "params.yaml: dataset.sbd: has no meaning for kind voc; set it to null" in result.output

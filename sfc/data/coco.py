@@ -1,0 +1,196 @@
+"""Reader of data sets in the layout of MS COCO 2014.
+
+    ROOT/annotations/instances_SPLIT.json     images, categories and instances of a split, such as train2014
+    ROOT/annotations/image_info_SPLIT.json     images of a split without annotations, such as test2014
+    ROOT/SPLIT/COCO_SPLIT_000000000009.jpg
+
+Classes are the categories of the files in the order of their ids, which have gaps; spaces in names become _.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pycocotools.coco import COCO
+
+from sfc.data.check import Facts, inspect_all
+from sfc.data.instances import Painting, instance_of, paint_all
+from sfc.data.labels import check_class_names
+from sfc.data.manifest import Manifest, Record
+from sfc.data.problems import refuse
+from sfc.errors import UserError
+
+
+def read_coco(
+    root: Path,
+    *,
+    train: str,
+    val: str,
+    test: str | None,
+    mask_folder: Path,
+    mask_path: Path,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> tuple[Manifest, dict[str, dict[str, int]]]:
+    """Read and check a whole data set, and paint its masks.
+
+    An image's labels are the categories of its instances that are no crowd, and its mask is painted from the same
+    instances in the order of the file, later over earlier ones (the rule of ReCAM's tool; it marks nothing as
+    ignored). Training images without a label are left out: there is nothing to learn from them. Images of `val`
+    without one stay, all background.
+
+    Args:
+        train, val, test: names of the splits' image folders and annotation files; `test` has images alone.
+        mask_folder: existing folder to paint the masks of train and val in, ID.png.
+        mask_path: what that folder will be called when all is done; records name the masks there.
+        workers: threads that decode, and processes that paint.
+        progress: called as progress(items, total=n, label=text).
+
+    Returns:
+        The manifest, and for each split counts: images_without_label, and label_disagreements, which are images
+        with a class that later instances hide.
+
+    Raises:
+        UserError: a file or image is missing or broken, an image has not the size its annotation file says, the two
+            files have different categories, an instance cannot be drawn, or no training image has a label.
+    """
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder {root}")
+    files = {"train": _load(root, "instances", train, "train"), "val": _load(root, "instances", val, "val")}
+    if test is not None:
+        files["test"] = _load(root, "image_info", test, "test")
+    classes, values = _classes(files, root)
+    labels = {split: _labels(coco, values) for split, coco in files.items()}
+    images = {
+        split: [(root / name / coco.imgs[number]["file_name"], number) for number in sorted(coco.imgs)]
+        for (split, coco), name in zip(files.items(), (train, val, test), strict=False)
+    }
+    _check_unique(root, images)
+    kept = [(path, number) for path, number in images["train"] if labels["train"][number]]
+    if not kept:
+        raise UserError(f"{root}: no image of {train} has an instance that is no crowd; there is nothing to train on")
+    images["train"] = kept
+
+    records, counts = [], {}
+    for split, coco in files.items():
+        facts = _inspect(root, coco, images[split], split, len(classes), workers, progress)
+        masks: dict[int, Path] = {}
+        if split != "test":
+            masks = {number: mask_folder / f"{path.stem}.png" for path, number in images[split]}
+            seen = _paint(root, coco, masks, values, split, workers, progress)
+            counts[split] = {
+                "images_without_label": sum(not shown for shown in labels[split].values()),
+                "label_disagreements": sum(seen[number] != labels[split][number] for number in masks),
+            }
+        source = "none" if split == "test" else "instances"
+        for (path, number), (height, width, image_hash, _) in zip(images[split], facts, strict=True):
+            mask = mask_path / masks[number].name if number in masks else None
+            shown = labels[split][number]
+            records.append(Record(path.stem, split, path, mask, height, width, shown, image_hash, source))
+    return Manifest(tuple(records), classes), counts
+
+
+def _load(root: Path, kind: str, name: str, split: str) -> COCO:
+    path = root / "annotations" / f"{kind}_{name}.json"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
+            return COCO(str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
+
+
+def _classes(files: dict[str, COCO], root: Path) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Class names, and the value in a mask, 1 .. C, of each category id."""
+    categories = {number: files["train"].cats[number]["name"] for number in sorted(files["train"].cats)}
+    if {number: category["name"] for number, category in files["val"].cats.items()} != categories:
+        raise UserError(f"{root}/annotations: the files of train and val have different categories; fetch them again")
+    names = ["_".join(name.split()) for name in categories.values()]
+    values = {number: value for value, number in enumerate(categories, 1)}
+    return check_class_names(names, f"{root}/annotations"), values
+
+
+def _check_unique(root: Path, images: dict[str, list[tuple[Path, int]]]) -> None:
+    found: dict[str, str] = {}
+    problems = []
+    for split, paths in images.items():
+        for path, _ in paths:
+            if path.stem in found:
+                problems.append(f"image {path.stem} is in {found[path.stem]} and again in {split}")
+            found[path.stem] = split
+    refuse(str(root), problems)
+
+
+def _labels(coco: COCO, values: dict[int, int]) -> dict[int, tuple[int, ...]]:
+    """Image number -> sorted 0-based classes of its instances."""
+    for annotation in coco.anns.values():
+        if annotation["category_id"] not in values:
+            number, category = annotation["id"], annotation["category_id"]
+            raise UserError(f"annotation {number} is of category {category}, which the file does not name")
+    return {
+        number: tuple(sorted({values[a["category_id"]] - 1 for a in _instances(coco, number)})) for number in coco.imgs
+    }
+
+
+def _instances(coco: COCO, number: int) -> list[dict[str, Any]]:
+    """The annotations of an image that are no crowd, in the order of the file."""
+    return [a for a in coco.imgToAnns.get(number, ()) if not a.get("iscrowd", 0)]
+
+
+def _inspect(
+    root: Path,
+    coco: COCO,
+    images: Sequence[tuple[Path, int]],
+    split: str,
+    num_classes: int,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> list[Facts]:
+    """Facts of the images of a split, which must have the sizes that masks will be painted in."""
+    facts = inspect_all(
+        str(root),
+        [(path, None) for path, _ in images],
+        num_classes,
+        workers=workers,
+        progress=partial(progress, label=f"prepare: {split} images"),
+    )
+    problems = []
+    for (path, number), fact in zip(images, facts, strict=True):
+        said = coco.imgs[number]["width"], coco.imgs[number]["height"]
+        if said != (fact.width, fact.height):
+            size = f"{fact.width} x {fact.height}"
+            problems.append(f"{path}: {size} pixels, but the annotation file says {said[0]} x {said[1]}")
+    refuse(str(root), problems)
+    return facts
+
+
+def _paint(
+    root: Path,
+    coco: COCO,
+    masks: dict[int, Path],
+    values: dict[int, int],
+    split: str,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> dict[int, tuple[int, ...]]:
+    """Paint the masks of a split; image number -> classes that can be seen."""
+    paintings = [
+        Painting(
+            path,
+            coco.imgs[number]["height"],
+            coco.imgs[number]["width"],
+            tuple(instance_of(a, values[a["category_id"]]) for a in _instances(coco, number)),
+        )
+        for number, path in masks.items()
+    ]
+    painted = paint_all(paintings, workers=workers)
+    results = list(progress(painted, total=len(paintings), label=f"prepare: {split} masks"))
+    refuse(str(root), [result for result in results if isinstance(result, str)])
+    return dict(zip(masks, results, strict=True))

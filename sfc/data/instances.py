@@ -1,0 +1,118 @@
+"""Semantic masks painted from instances: polygons, or run lengths in either of COCO's forms."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as run_lengths
+
+from sfc.data.images import voc_palette
+from sfc.errors import UserError
+
+_CHUNK = 16  # images sent to a worker at once: a message each would cost as much as the painting
+_PALETTE = voc_palette().tobytes()
+
+
+class Instance(NamedTuple):
+    """One object: its annotation's number, its value in the mask (1 .. C) and COCO's `segmentation` of it."""
+
+    number: int
+    value: int
+    segmentation: list | dict
+
+
+class Painting(NamedTuple):
+    """A mask to be made: where to, how large, of which instances, the first of them farthest down."""
+
+    path: Path
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+def decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
+    """The pixels of one instance, (H, W) bool, as COCO's own tools rasterise them.
+
+    Args:
+        segmentation: polygons [[x, y, x, y, ...], ...] of which an instance is the union, or {"size", "counts"} with
+            run lengths down the columns, as numbers or compressed to text.
+
+    Raises:
+        UserError: none of these, or run lengths of another size.
+    """
+    try:
+        if isinstance(segmentation, list):
+            coded = run_lengths.merge(run_lengths.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            coded = run_lengths.frPyObjects(segmentation, *segmentation["size"])
+        else:
+            coded = segmentation
+        pixels = run_lengths.decode(coded)
+    except Exception as error:  # the library raises bare Exception for some faults
+        raise UserError(f"the segmentation is neither polygons nor run lengths ({error!r})") from None
+    if pixels.shape != (height, width):
+        raise UserError(
+            f"run lengths of {pixels.shape[1]} x {pixels.shape[0]} pixels in an image of {width} x {height}"
+        )
+    return pixels.astype(bool)
+
+
+def paint(painting: Painting) -> tuple[int, ...]:
+    """Write a mask as a palette PNG: 0 background, later instances over earlier ones.
+
+    Returns:
+        The 0-based classes that can be seen in it, sorted.
+
+    Raises:
+        UserError: an instance cannot be decoded.
+    """
+    label = np.zeros((painting.height, painting.width), np.uint8)
+    for instance in painting.instances:
+        try:
+            label[decode(instance.segmentation, painting.height, painting.width)] = instance.value
+        except UserError as error:
+            raise UserError(f"image {painting.path.stem}, annotation {instance.number}: {error}") from None
+    image = Image.fromarray(label)
+    image.putpalette(_PALETTE)
+    image.save(painting.path)
+    return tuple(int(value) - 1 for value in np.unique(label) if value)
+
+
+def paint_all(paintings: Sequence[Painting], *, workers: int) -> Iterator[tuple[int, ...] | str]:
+    """`paint` for all, in order, on worker processes (rasterising holds Python's lock); faults come as their text.
+
+    Raises:
+        UserError: a worker process was killed.
+    """
+    if workers <= 1:
+        yield from map(_attempt, paintings)
+        return
+    # Forking this process would copy locks that other threads may hold; the fork server has none.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, context)
+    try:
+        yield from pool.map(_attempt, paintings, chunksize=_CHUNK)
+    except BrokenProcessPool:
+        raise UserError("a worker process was killed, most likely for lack of memory; use fewer workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _attempt(painting: Painting) -> tuple[int, ...] | str:
+    try:
+        return paint(painting)
+    except UserError as error:
+        return str(error)
+
+
+def instance_of(annotation: dict[str, Any], value: int) -> Instance:
+    """The instance a COCO annotation describes, with its value in the mask."""
+    return Instance(annotation["id"], value, annotation["segmentation"])

@@ -1,0 +1,178 @@
+"""Reader of your own images: a folder and a CSV table that says what each image shows.
+
+    image,classes[,mask][,split]
+    badger/01.jpg,badger;polar bear,badger/01.png,train
+
+Image and mask are paths from ROOT. Classes are apart by spaces; or by ; or | if one of these occurs in the column at
+all, and then names may hold spaces, which become _. `split` holds the values that dataset.train, val and test name.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+from sfc.data.check import inspect_all
+from sfc.data.labels import check_class_names, class_indices
+from sfc.data.manifest import Manifest, Record
+from sfc.data.problems import refuse
+from sfc.errors import UserError
+
+_NEEDED = ("image", "classes")
+_COLUMNS = (*_NEEDED, "mask", "split")
+
+
+class _Row(NamedTuple):
+    line: int
+    id: str
+    image: str
+    mask: str
+    split: str
+    names: tuple[str, ...]
+
+
+def read_table(
+    root: Path,
+    *,
+    train: str,
+    val: str,
+    test: str | None,
+    labels: Path,
+    classes: Sequence[str] | None,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> tuple[Manifest, dict[str, dict[str, int]]]:
+    """Read and check a whole data set.
+
+    An image's id is its path from ROOT without the ending, folders joined by _ (a/1.JPG is a_1), so that it stays the
+    same when images are added. Masks (0 background, class i is i + 1, 255 ignore) may be missing everywhere: nothing
+    but evaluation looks at them. Training images without a class are left out: there is nothing to learn from them.
+
+    Args:
+        train, val, test: values of the column split; without that column all images are for training.
+        labels: the table, UTF-8 with or without a byte order mark.
+        classes: names of the C foreground classes in index order; None: those of the table, sorted.
+        workers: threads that decode.
+        progress: called as progress(items, total=n) on the images that are being decoded.
+
+    Returns:
+        The manifest, and for each split counts: images_without_label, and label_disagreements, which are images
+        whose mask shows other classes than the table names.
+
+    Raises:
+        UserError: the table lies outside ROOT or is not of this form, two images have one id, an image or mask is
+            missing or does not decode or they do not fit each other, or no training image has a class.
+    """
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder {root}")
+    if not labels.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
+    roles = {train: "train", val: "val", test: "test"}
+    rows = _rows(labels, roles)
+    left_out = [row for row in rows if row.split == "train" and not row.names]
+    kept = [row for row in rows if row.split != "train" or row.names]
+    if not any(row.split == "train" for row in kept):
+        raise UserError(f"{labels}: no image of split {train} has a class; there is nothing to train on")
+    names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
+    names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
+    found = _labels(labels, rows, names)
+
+    files = [(root / row.image, root / row.mask if row.mask else None) for row in kept]
+    facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
+    records, without, unlike = [], Counter(row.split for row in left_out), Counter()
+    for row, pair, fact in zip(kept, files, facts, strict=True):
+        shown, size = found[row.id], (fact.height, fact.width)
+        records.append(Record(row.id, row.split, *pair, *size, shown, fact.image_hash, "table"))
+        without[row.split] += not shown
+        unlike[row.split] += fact.mask_classes is not None and fact.mask_classes != shown
+    counts = {
+        split: {"images_without_label": without[split], "label_disagreements": unlike[split]}
+        for split in dict.fromkeys(row.split for row in rows)
+    }
+    return Manifest(tuple(records), names), counts
+
+
+def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
+    """The rows of the table; UserError that lists the first several faults."""
+    lines = _cells(path)
+    separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|")
+    rows: dict[str, _Row] = {}
+    problems = []
+    for line, cells in lines:
+        try:
+            image, mask = _inside(cells["image"], "image"), _inside(cells.get("mask", ""), "mask")
+            if not image:
+                raise UserError("no image")
+            id = "_".join(PurePosixPath(image).with_suffix("").parts)
+            if id in rows:
+                before = rows[id]
+                raise UserError(f"{image} has the id of {before.image} on line {before.line}, {id}; rename one of them")
+            split = roles.get(cells["split"]) if "split" in cells else "train"
+            if split is None:
+                values = ", ".join(value for value in roles if value)
+                raise UserError(f"split {cells['split']!r} is none of dataset.train, val and test ({values})")
+            rows[id] = _Row(line, id, image, mask, split, _names(cells["classes"], separated))
+        except UserError as error:
+            problems.append(f"line {line}: {error}")
+    refuse(str(path), problems)
+    return list(rows.values())
+
+
+def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and stripped cells of each row that is not empty."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or ()]
+            missing = [name for name in _NEEDED if name not in reader.fieldnames]
+            if missing:
+                raise UserError(
+                    f"{path}: column {missing[0]} is missing; the first line must be image,classes and, if you "
+                    "like, mask and split, with commas between"
+                )
+            known = [name for name in _COLUMNS if name in reader.fieldnames]
+            rows = []
+            for row in reader:
+                if any(row.get(None, ())):
+                    raise UserError(
+                        f"{path}: line {reader.line_num} has more cells than columns; write ; between classes"
+                    )
+                rows.append((reader.line_num, {name: (row[name] or "").strip() for name in known}))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"dataset.labels: no such table {path}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
+    return [(line, cells) for line, cells in rows if any(cells.values())]
+
+
+def _inside(text: str, column: str) -> str:
+    """A path from ROOT with / between its parts; UserError if it leaves ROOT."""
+    path = PureWindowsPath(text)  # takes \\ and /
+    if path.anchor or ".." in path.parts:
+        raise UserError(f"{column} {text} must be a path from dataset.root")
+    return path.as_posix() if text else ""
+
+
+def _names(cell: str, separated: bool) -> tuple[str, ...]:
+    """The class names of a cell, each once."""
+    parts = cell.replace("|", ";").split(";") if separated else cell.split()
+    return tuple(dict.fromkeys("_".join(part.split()) for part in parts if part.strip()))
+
+
+def _labels(path: Path, rows: Sequence[_Row], classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Id -> class indices; a name made of other names is a forgotten ; or |."""
+    labels, problems = {}, []
+    for row in rows:
+        try:
+            for name in row.names:
+                words = name.split("_")
+                if len(words) > 1 and name not in classes and set(words) <= set(classes):
+                    raise UserError(f"write ; between the classes {' and '.join(words)}, as in other rows")
+            labels[row.id] = class_indices(row.names, classes)
+        except UserError as error:
+            problems.append(f"line {row.line}: {error}")
+    refuse(str(path), problems)
+    return labels

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+
+from sfc.data.manifest import read_manifest, write_manifest
+from sfc.data.table import read_table
+from sfc.errors import UserError
+from sfc.localization.store import CamStore, CamWriter
+from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from tests.data.folder import write_image, write_mask
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("1.JPG", "2.jpeg", "sub/1.png", "Füchse am Bach.jpg"):
+        write_image(tmp_path / "mine" / name, 12, 16)
+    return tmp_path / "mine"
+
+
+def read(root, text, encoding="utf-8", **changes):
+    (root / "labels.csv").write_bytes(text.encode(encoding))
+    settings = {"train": "train", "val": "val", "test": None, "labels": root / "labels.csv", "classes": None}
+    return read_table(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
+
+
+def labels(manifest):
+    return {r.id: " ".join(manifest.classes[i] for i in r.labels) for r in manifest.records}
+
+
+def test_images_and_classes_alone(root):
+    manifest, counts = read(root, "image,classes\n1.JPG,fox bear\n2.jpeg,bear\nsub/1.png,\nFüchse am Bach.jpg,fox\n")
+    assert manifest.classes == ("bear", "fox")
+    assert labels(manifest) == {"1": "bear fox", "2": "bear", "Füchse am Bach": "fox"}
+    assert {(r.split, r.mask, r.label_source, r.height) for r in manifest.records} == {("train", None, "table", 12)}
+    assert counts == {"train": {"images_without_label": 1, "label_disagreements": 0}}
+    assert manifest.members("val") == []
+
+
+def test_byte_order_mark_windows_line_ends_and_what_spreadsheets_add(root):
+    text = "image , classes,note,\r\n1.JPG, fox ,seen twice,\r\nsub\\1.png,bear,,\r\n,,,\r\n\r\n"
+    manifest, _ = read(root, text, encoding="utf-8-sig")
+    assert labels(manifest) == {"1": "fox", "sub_1": "bear"}
+    assert manifest.records[1].image == root / "sub/1.png"
+
+
+@pytest.mark.parametrize("mark", [";", "|", " ; "])
+def test_separators_let_names_hold_spaces_in_every_row(root, mark):
+    manifest, _ = read(root, f"image,classes\n1.JPG,polar bear{mark}fox\n2.jpeg,polar  bear\n")
+    assert manifest.classes == ("fox", "polar_bear")
+    assert labels(manifest) == {"1": "fox polar_bear", "2": "polar_bear"}
+
+
+def test_a_forgotten_separator_is_seen(root):
+    with pytest.raises(UserError, match=r"line 4: write ; between the classes bear and fox"):
+        read(root, "image,classes\n1.JPG,bear;fox\n2.jpeg,bear\nsub/1.png,bear fox\n", classes=("bear", "fox"))
+
+
+def test_splits_and_masks(root):
+    write_mask(root / "m/2.png", np.eye(12, 16) * 2)
+    text = "split,mask,classes,image\na,,fox,1.JPG\nb,m/2.png,bear,2.jpeg\nb,,,sub/1.png\nc,,,Füchse am Bach.jpg\n"
+    manifest, counts = read(root, text, train="a", val="b", test="c")
+    assert [(r.id, r.split, r.mask) for r in manifest.records] == [
+        ("1", "train", None),
+        ("2", "val", root / "m/2.png"),
+        ("sub_1", "val", None),  # kept: only training needs a class
+        ("Füchse am Bach", "test", None),
+    ]
+    # the mask shows value 2, fox; the table says bear
+    assert counts["val"] == {"images_without_label": 1, "label_disagreements": 1}
+    with pytest.raises(UserError, match=r"line 5: split 'c' is none of dataset.train, val and test \(a, b\)"):
+        read(root, text, train="a", val="b")
+
+
+def test_class_names_given(root):
+    assert read(root, "image,classes\n1.JPG,fox\n", classes=("fox", "wolf"))[0].classes == ("fox", "wolf")
+    with pytest.raises(UserError, match="line 2: unknown class 'fix'; did you mean fox"):
+        read(root, "image,classes\n1.JPG,fix\n", classes=("fox", "wolf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,class\n1.JPG,fox\n", r"labels\.csv: column classes is missing; the first line must be image,classes"),
+        ("", r"column image is missing"),
+        ("image,classes\n1.JPG,fox\n,bear\n", "line 3: no image"),
+        ("image,classes\n1.JPG,fox,bear\n", "line 2 has more cells than columns; write ; between classes"),
+        ("image,classes\n1.JPG,fox\n1.JPG,fox\n", "line 3: 1.JPG has the id of 1.JPG on line 2, 1; rename"),
+        ("image,classes\nsub/1.png,fox\nsub_1.png,fox\n", "line 3: sub_1.png has the id of sub/1.png on line 2, sub_1"),
+        ("image,classes\n/etc/1.jpg,fox\n", "line 2: image /etc/1.jpg must be a path from dataset.root"),
+        ("image,classes\nC:\\mine\\1.jpg,fox\n", "line 2: image .* must be a path from dataset.root"),
+        ("image,classes,mask\n1.JPG,fox,../1.png\n", "line 2: mask ../1.png must be a path from dataset.root"),
+        ("image,classes\n3.jpg,fox\n", r"3\.jpg: no such file"),
+        ("image,classes\n1.JPG,\n", "no image of split train has a class"),
+        ("image,classes\n1.JPG,background\n", "background is added as value 0"),
+    ],
+)
+def test_faulty_tables(root, text, message):
+    with pytest.raises(UserError, match=message):
+        read(root, text)
+
+
+def test_table_must_be_utf_8_and_inside_the_folder(root, tmp_path):
+    with pytest.raises(UserError, match=r"labels\.csv: not a CSV file in UTF-8"):
+        read(root, "image,classes\nFüchse am Bach.jpg,fox\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"dataset\.labels: no such table"):
+        read(root, "", labels=root / "other.csv")
+    with pytest.raises(UserError, match=r"dataset\.labels: move .* so that DVC sees when it changes"):
+        read(root, "", labels=tmp_path / "labels.csv")
+    with pytest.raises(UserError, match=r"dataset\.root: no such folder"):
+        read_table(
+            root / "x",
+            train="a",
+            val="b",
+            test=None,
+            labels=root / "x",
+            classes=None,
+            workers=0,
+            progress=lambda i, total: i,
+        )
+
+
+def test_masks_are_checked(root):
+    write_mask(root / "m.png", np.full((12, 16), 3))
+    with pytest.raises(UserError, match=r"m\.png: value 3 is none of the 1 classes"):
+        read(root, "image,classes,mask\n1.JPG,fox,m.png\n")
+
+
+def test_strange_names_pass_through_manifest_archive_and_store(root, tmp_path):
+    manifest, _ = read(root, "image,classes\nFüchse am Bach.jpg,fox\nsub/1.png,fox\n")
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(manifest, *files)
+    assert read_manifest(*files) == manifest
+    ids = [record.id for record in manifest.records]
+    assert ids == ["Füchse am Bach", "sub_1"]
+    label = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    with LabelArchiveWriter(tmp_path / "a.zip") as archive:
+        for id in ids:
+            archive.write(id, label)
+    archive = LabelArchive(tmp_path / "a.zip")
+    assert list(archive.ids) == ids
+    np.testing.assert_array_equal(archive.read(ids[0]), label)
+    maps = [np.random.default_rng(0).random((2, 2, 3, 4), dtype=np.float32)]
+    writer = CamWriter(tmp_path, kinds=("classifier", "prototype"), scales=(1.0,), ids=ids)
+    for id in ids:
+        writer.write(id, maps)
+    writer.finish()
+    store = CamStore(tmp_path)
+    assert list(store.ids) == ids
+    np.testing.assert_array_equal(store.read(ids[0])[0], maps[0])
