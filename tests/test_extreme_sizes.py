@@ -35,7 +35,7 @@ def inside(sample):
 
 def test_crops(images):
     seen = ImageCrops(images, 3, crop=CROP, long_side=(16, 48), seed=0)
-    options = {"crop": CROP, "rescale": (0.25, 1.5), "uniform": True, "image_scale": 0.5, "seed": 0}
+    options = {"crop": CROP, "rescale": (0.25, 1.5), "uniform": True, "image_scale": 0.5, "hsv_jitter": 10, "seed": 0}
     labelled = LabelledCrops(images, lambda r: np.full((r.height, r.width), 7, np.uint8), **options)
     for index in range(len(images)):
         for epoch in range(4):
@@ -78,6 +78,7 @@ def test_predictions(images, image_scale):
     torch.manual_seed(0)
     segmenter = DeepLabV2(arch="resnet18", num_classes=4, atrous_rates=(1, 2), image_scale=image_scale).eval()
     batches = [[record] for record in images]
-    options = {"scales": (0.5, 1.0, 1.5), "flip": True, "precision": "fp32", "device": CPU, "crf": None, "workers": 1}
+    options = {"scales": (0.5, 1.0, 1.5), "merge": "max", "flip": True, "crf": None}
+    options |= {"precision": "fp32", "device": CPU, "workers": 1}
     for record, (image_id, labels) in zip(images, predict_labels(segmenter, batches, **options), strict=True):
         assert (image_id, labels.shape) == (record.id, (record.height, record.width))
