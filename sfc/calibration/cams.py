@@ -11,6 +11,7 @@ from torch import Tensor
 
 EPS = 1e-5  # of the public implementation, for maxima, norms and column sums
 _AFFINITY_ENTRIES = 1 << 29  # 2 GiB: pixel correlations held at once; a batch of 16 photographs at scale 2 needs less
+_PART_ENTRIES = 1 << 26  # made at a time where that is not enough
 
 
 def valid_mask(boxes: Tensor, labels: Tensor, *, crop: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -77,8 +78,8 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
         f = feature.float().flatten(2)
         f = f / (f.norm(dim=1, keepdim=True) + EPS)
         batch, _, pixels = f.shape
-        parts = f.split(max(1, _AFFINITY_ENTRIES // (batch * pixels)), dim=2)
-        whole = _affinity(f, f) if len(parts) == 1 else None
+        whole = _affinity(f, f) if batch * pixels**2 <= _AFFINITY_ENTRIES else None
+        parts = f.split(max(1, _PART_ENTRIES // (batch * pixels)), dim=2)
         refined = cam.float().flatten(2)
         for _ in range(iters):
             if whole is not None:

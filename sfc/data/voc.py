@@ -11,11 +11,13 @@ Everything that later stages rely on is checked here, once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 from sfc.data.check import inspect_all
+from sfc.data.files import Files, composed
 from sfc.data.label_sources import label_sources, labels_of_split
 from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
@@ -28,6 +30,10 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
+
+
+_PATHS = re.compile(r"(\S*/.*?\.\w+)(?:\s+(\S*/.*\.\w+))?")  # names may hold spaces, so an extension ends a path
+_MEMBERSHIP = re.compile(r".*\s(-1|0|1)")  # as all lines of ImageSets/Main, which say of each image if it shows a class
 
 
 def read_voc(
@@ -70,8 +76,8 @@ def read_voc(
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     lists = {split: read_list(root, name) for split, name in called.items()}
     refuse_overlap(root, lists, called)
-    folder = find_mask_folder(root, masks)
-    files = find_files(root, lists, lambda image_id: existing_mask(folder, image_id))
+    found = find_masks(root, masks)
+    files = find_files(root, lists, lambda image_id: found.find(image_id) if found else None)
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
 
@@ -114,12 +120,14 @@ def read_ids(path: Path) -> list[str]:
         raise UserError(f"{path}: no such list; see dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        fields = line.split()
-        if not fields:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    membership = all(_MEMBERSHIP.fullmatch(line) for line in lines if line)
+    for number, line in enumerate(lines, 1):
+        if not line:
             continue
-        image_id = Path(fields[0]).stem if "/" in fields[0] else fields[0]
-        if len(fields) > 2 or (len(fields) == 2 and "/" not in fields[0]):
+        paths = _PATHS.fullmatch(line)
+        image_id = composed(Path(paths[1]).stem if paths else line)
+        if not paths and ("/" in line or membership):
             problems.append(f"line {number}: expected an id, or the paths of an image and its mask")
         elif image_id in ids:
             problems.append(f"line {number}: image {image_id} stands on line {ids[image_id]} already")
@@ -156,32 +164,27 @@ def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:
     return read_label_table(path) if path is not None else {}
 
 
-def find_mask_folder(root: Path, masks: str | None) -> Path | None:
+def find_masks(root: Path, masks: str | None) -> Files | None:
     """ROOT/MASKS, else the first of SegmentationClassAug and SegmentationClass there is; UserError if MASKS is not."""
     if masks is None:
-        return next((root / n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
-    if not (root / masks).is_dir():
+        masks = next((n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
+    elif not (root / masks).is_dir():
         raise UserError(f"dataset.masks: no such folder {root / masks}")
-    return root / masks
-
-
-def existing_mask(folder: Path | None, image_id: str) -> Path | None:
-    """The mask of an image in a folder of masks, or None."""
-    path = folder / f"{image_id}.png" if folder else None
-    return path if path is not None and path.is_file() else None
+    return Files(root / masks) if masks else None
 
 
 def find_files(
     root: Path, lists: Mapping[str, Sequence[str]], mask_of: Callable[[str], Path | None]
 ) -> dict[str, tuple[Path, Path | None]]:
     """Image and mask of each id; UserError for an image that is missing, or a mask of the val split."""
+    images = Files(root / "JPEGImages")
     files, problems = {}, []
     for split, ids in lists.items():
         for image_id in ids:
-            image = root / "JPEGImages" / f"{image_id}.jpg"
+            image = images.find(image_id)
             mask = mask_of(image_id) if split != "test" else None
-            if not image.is_file():
-                problems.append(f"image {image_id} of the {split} list: no file {image}")
+            if image is None:
+                problems.append(f"image {image_id} of the {split} list: no file {images.folder / image_id}.jpg")
             if mask is None and split == "val":
                 problems.append(f"image {image_id} of the val list has no mask; models are measured on them")
             files[image_id] = (image, mask)

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from sfc.data.check import Facts, count_rotated, inspect_all
+from sfc.data.files import Files
 from sfc.data.label_sources import disagreements, label_sources, labels_of_split
 from sfc.data.manifest import Manifest, Record
 from sfc.data.sbd import augmented_list, draw_masks, sbd_mask_path
 from sfc.data.voc import (
     class_names,
-    existing_mask,
     find_files,
-    find_mask_folder,
+    find_masks,
     label_table,
     list_path,
     read_list,
@@ -78,7 +78,7 @@ def read_voc12(
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     lists = {split: _ids(root, name, sbd) for split, name in called.items()}
     refuse_overlap(root, lists, called)
-    files = find_files(root, lists, partial(_mask, find_mask_folder(root, masks), sbd, mask_folder))
+    files = find_files(root, lists, partial(_mask, find_masks(root, masks), sbd, mask_folder))
     from_sbd = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
     if from_sbd:
         draw_masks(sbd, from_sbd, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
@@ -111,9 +111,9 @@ def _ids(root: Path, name: str, sbd: Path | None) -> list[str]:
     return augmented_list(root, sbd)
 
 
-def _mask(folder: Path | None, sbd: Path | None, drawn: Path, image_id: str) -> Path | None:
+def _mask(masks: Files | None, sbd: Path | None, drawn: Path, image_id: str) -> Path | None:
     """The devkit's own mask, which is the finer one, else where SBD's will be drawn."""
-    mask = existing_mask(folder, image_id)
+    mask = masks.find(image_id) if masks else None
     if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
         return drawn / f"{image_id}.png"
     return mask

@@ -65,7 +65,8 @@ def test_pixel_correlation_in_parts(entries, monkeypatch):
     whole = cams.pixel_correlation(cam, feature, iters=2)
     sizes = []
     affinity = cams._affinity
-    monkeypatch.setattr(cams, "_AFFINITY_ENTRIES", entries)
+    monkeypatch.setattr(cams, "_AFFINITY_ENTRIES", 2 * 12**2 - 1)
+    monkeypatch.setattr(cams, "_PART_ENTRIES", entries)
     monkeypatch.setattr(cams, "_affinity", lambda f, part: sizes.append(part.shape[2]) or affinity(f, part))
     np.testing.assert_allclose(cams.pixel_correlation(cam, feature, iters=2), whole, rtol=1e-5, atol=1e-7)
     assert sizes == {1: [1] * 12, 60: [2] * 6, 200: [8, 4]}[entries] * 2

@@ -178,3 +178,22 @@ def test_missing_images_are_counted(root):
     assert "12 problems" in lines[0]
     assert len(lines) == 10
     assert lines[-1].strip() == "and 4 more"
+
+
+def test_names_with_spaces_accents_and_other_extensions(root):
+    """In bare lists and in lists of paths; accents as macOS writes them, apart from their letters."""
+    for old, new in (("t0", "mein Köter 1"), ("t1", "a.b"), ("t2", "Straße")):
+        suffix = {"t0": ".JPG", "t1": ".jpeg", "t2": ".jpg"}[old]
+        (root / f"JPEGImages/{old}.jpg").rename(root / f"JPEGImages/{new}{suffix}")
+        (root / f"SegmentationClass/{old}.png").rename(root / f"SegmentationClass/{new}.PNG")
+    path = root / "ImageSets/Segmentation/train.txt"
+    wanted = {"mein Köter 1": (0,), "a.b": (0, 2), "Straße": (1,)}
+
+    def found():
+        return {record.id: record.labels for record in read(root)[0].split("train")}
+
+    path.write_text("\ufeffmein Ko\u0308ter 1\r\na.b\r\n\r\nStraße\r\n", encoding="utf-8", newline="")
+    assert found() == wanted
+    paths = [f"/JPEGImages/{i}.jpg /SegmentationClass/{i}.png" for i in wanted]
+    path.write_text("\n".join(paths), encoding="utf-8")
+    assert found() == wanted

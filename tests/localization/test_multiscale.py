@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +142,14 @@ def test_other_errors_of_the_network_stay_what_they_are(tmp_path):
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         _infer([_records(tmp_path, [(3, 9)])], Broken())
+
+
+def test_large_images_come_in_smaller_batches():
+    def sizes(height, width, batch_size):
+        records = [Record(str(i), "train", Path("x"), None, height, width, (0,), "hash", "table") for i in range(9)]
+        return [len(batch) for batch in equal_sizes(records, batch_size)]
+
+    assert sizes(640, 640, 4) == [4, 4, 1]
+    assert sizes(640, 1280, 4) == [2, 2, 2, 2, 1]
+    assert sizes(1000, 6000, 8) == [1] * 9
+    assert sizes(1, 9, 16) == [9]
