@@ -30,6 +30,10 @@ class Params(Section):
         seg = self.sections["seg"]
         if seg.scale_draw == "uniform" and (len(seg.scales) != 2 or seg.scales[0] > seg.scales[1]):
             raise ValueError(f"seg.scales: {list(seg.scales)} must be [smallest, largest] for seg.scale_draw uniform")
+        if seg.model == "largefov" and len(seg.atrous_rates) != 1:
+            raise ValueError(f"seg.atrous_rates: {list(seg.atrous_rates)} must be one rate for seg.model largefov")
+        if self.sections["analyse"].split not in self.sections["cam"].splits:
+            raise ValueError("analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
         return self
 
     @model_validator(mode="after")

@@ -115,7 +115,8 @@ class Figures:
 
     def frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self._rows)
-        return frame.reindex(columns=[*KEYS, *(name for name in frame.columns if name not in KEYS)])
+        figures = dict.fromkeys(("miou", *(name for name in frame.columns if name not in KEYS)))
+        return frame.reindex(columns=[*KEYS, *figures])
 
     def of(self, wanted: list[tuple[Run, str, str]]) -> pd.DataFrame:
         """The rows of these (run, product, fingerprint)s alone."""

@@ -110,7 +110,9 @@ def _marks(number: int, changes: dict) -> list[str]:
 
 def _figures(rows: pd.DataFrame, run: str, cam: str, name: str = "miou") -> pd.Series:
     """One value a seed."""
-    return rows[(rows["run"] == run) & (rows["map"] == cam)].set_index("seed")[name].dropna()
+    return (
+        rows[(rows["run"] == run) & (rows["map"] == cam)].set_index("seed").get(name, pd.Series(dtype=float)).dropna()
+    )
 
 
 def main_table(rows: pd.DataFrame, *, paper: dict[tuple[str, str, str], float]) -> str:

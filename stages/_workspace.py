@@ -111,7 +111,7 @@ class Workspace:
         for path in _tracked():
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, partial / path)
-        (partial / "outs.json").write_text(json.dumps(names), encoding="utf-8")
+        (partial / "outs.json").write_text(json.dumps({**names, "commit": _commit()}), encoding="utf-8")
         partial.rename(self._copy)
 
     def _restore(self) -> None:
@@ -140,12 +140,17 @@ class Workspace:
         changes = json.loads(changes.read_text(encoding="utf-8")) if changes.exists() else {}
         before = (self._copy / "params.yaml").read_text(encoding="utf-8")
         now = _values(Path("params.yaml").read_text(encoding="utf-8"))
-        if now in (_values(before), applied(_values(before), changes)):
+        commit = json.loads((self._copy / "outs.json").read_text(encoding="utf-8"))["commit"]
+        if commit == _commit() and now in (_values(before), applied(_values(before), changes)):
             say("an earlier run was killed: putting the workspace back first")
             self._restore()
         else:
-            say("an earlier run was killed, and params.yaml was edited since: the workspace stays as it is")
+            say("an earlier run was killed, and the params or the commit changed since: the workspace stays as it is")
             shutil.rmtree(self._copy)
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -1,4 +1,4 @@
-"""Measure one product against the pixel masks: the only stage that reads them."""
+"""Measure one product against the pixel masks, which beside this stage only `analyse` reads."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, Dataset
+from sfc.data.check import count_rotated
 from sfc.data.coco import read_coco
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.data.table import read_table
@@ -66,6 +67,7 @@ def main(dataset: Dataset) -> str:
             progress=partial(progress, label="prepare: images and masks"),
         )
         write_manifest(manifest, csv_path, classes_path)
+    counts["images_with_rotation_tag"] = count_rotated([r.image for r in manifest.records], workers=workers())
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/dataset.json", {"classes": len(manifest.classes), **counts, **facts})
@@ -94,6 +96,8 @@ def _summary(manifest: Manifest, counts: dict) -> str:
         parts[0] += f" ({left_out:,} without a label left out)"
     if not any(record.mask for record in manifest.records):
         parts[-1] += ", no masks (nothing will be measured),"
+    if rotated := counts["images_with_rotation_tag"]:
+        parts[-1] += f", {rotated:,} with a rotation tag that is not applied,"
     return " and ".join(parts)
 
 

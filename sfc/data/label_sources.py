@@ -76,22 +76,22 @@ def labels_of_split(
 
 
 def disagreements(
-    split: str, source: str, labels: Mapping[str, tuple[int, ...]], sources: Mapping[str, LabelSource]
+    source: str, labels: Mapping[str, tuple[int, ...]], sources: Mapping[str, LabelSource]
 ) -> dict[str, int]:
     """How many images the sources behind `source` know too, and of how many of those they name other classes.
 
     A label there that is no known class, or a broken annotation file, counts as another opinion.
 
     Returns:
-        "SPLIT_compared_with_OTHER" and "SPLIT_differ_from_OTHER", in images, for each source that knows any.
+        "compared_with_OTHER" and "differ_from_OTHER", in images, for each source that knows any.
     """
     counts = {}
     order = [*sources]
     for other in order[order.index(source) + 1 :] if source in order else ():
         known = [image_id for image_id in labels if sources[other].knows(image_id)]
         if known:
-            counts[f"{split}_compared_with_{other}"] = len(known)
-            counts[f"{split}_differ_from_{other}"] = sum(_differs(sources[other], i, labels[i]) for i in known)
+            counts[f"compared_with_{other}"] = len(known)
+            counts[f"differ_from_{other}"] = sum(_differs(sources[other], i, labels[i]) for i in known)
     return counts
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from sfc.data.files import composed
 from sfc.data.problems import refuse
 from sfc.errors import UserError
 
@@ -42,7 +43,7 @@ def read_label_table(path: Path | str) -> dict[str, TableRow]:
     table: dict[str, TableRow] = {}
     problems = []
     for line, row in rows:
-        image_id = row["image_id"]
+        image_id = composed((row["image_id"] or "").strip())
         if not image_id or row["classes"] is None:
             problems.append(f"line {line}: expected image_id,split,classes")
         elif image_id in table:
@@ -80,8 +81,8 @@ def check_class_names(classes: Sequence[str], where: str) -> tuple[str, ...]:
     if not 1 <= len(classes) <= 254:
         raise UserError(f"{where}: {len(classes)} classes; expected 1 to 254, since masks are 8-bit and 255 is ignored")
     for name in classes:
-        if name.split() != [name]:
-            raise UserError(f"{where}: class name {name!r} must be one word; write _ for the spaces")
+        if name.split() != [name] or "," in name:
+            raise UserError(f"{where}: class name {name!r} must be one word without commas; write _ for the spaces")
         if name == "background":
             raise UserError(f"{where}: list the foreground classes only; background is added as value 0")
         if list(classes).count(name) > 1:

@@ -3,13 +3,16 @@
     image,classes[,mask][,split]
     badger/01.jpg,badger;polar bear,badger/01.png,train
 
-Image and mask are paths from ROOT. Classes are apart by spaces; or by ; or | if one of these occurs in the column at
-all, and then names may hold spaces, which become _. `split` holds the values that dataset.train, val and test name.
+Image and mask are paths from ROOT. Classes are apart by spaces; or by ; | or a quoted comma if one of these occurs in
+the column at all, and then names may hold spaces, which become _. `split` holds the values that dataset.train, val and
+test name.
 """
 
 from __future__ import annotations
 
 import csv
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -68,7 +71,7 @@ def read_table(
     """
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
-    if not labels.resolve().is_relative_to(root.resolve()):
+    if not os.path.abspath(labels).startswith(os.path.join(os.path.abspath(root), "")):  # links may lead to DVC's cache
         raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
     roles = {train: "train", val: "val", test: "test"}
     rows = _rows(labels, roles)
@@ -80,7 +83,7 @@ def read_table(
     names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
     found = _labels(labels, rows, names)
 
-    files = [(root / row.image, root / row.mask if row.mask else None) for row in kept]
+    files = [(root / row.image, root / row.mask if row.mask and row.split != "test" else None) for row in kept]
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
     records, without, unlike = [], Counter(row.split for row in left_out), Counter()
     for row, pair, fact in zip(kept, files, facts, strict=True):
@@ -98,7 +101,7 @@ def read_table(
 def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     """The rows of the table; UserError that lists the first several faults."""
     lines = _cells(path)
-    separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|")
+    separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|,")
     rows: dict[str, _Row] = {}
     problems = []
     for line, cells in lines:
@@ -158,7 +161,7 @@ def _inside(text: str, column: str) -> str:
 
 def _names(cell: str, separated: bool) -> tuple[str, ...]:
     """The class names of a cell, each once."""
-    parts = cell.replace("|", ";").split(";") if separated else cell.split()
+    parts = re.split("[;|,]", cell) if separated else cell.split()
     return tuple(dict.fromkeys("_".join(part.split()) for part in parts if part.strip()))
 
 

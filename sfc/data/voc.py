@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sfc.data.check import inspect_all
 from sfc.data.files import Files, composed
-from sfc.data.label_sources import label_sources, labels_of_split
+from sfc.data.label_sources import disagreements, label_sources, labels_of_split
 from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
@@ -63,7 +63,7 @@ def read_voc(
         progress: called as progress(items, total=n) on the images that are being decoded.
 
     Returns:
-        The manifest, and for train and val the number of images_without_label.
+        The manifest, and for train and val images_without_label and the counts of `disagreements`.
 
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
@@ -82,11 +82,12 @@ def read_voc(
     facts = dict(zip(files, facts, strict=True))
 
     sources = label_sources(root, label_table(root, labels), facts, names)
-    records, without = [], {}
+    records, counts = [], {}
     for split, ids in lists.items():
         source, found = labels_of_split(str(root), split, ids, sources)
         if split != "test":
-            without[split] = {"images_without_label": sum(not shown for shown in found.values())}
+            counts[split] = {"images_without_label": sum(not shown for shown in found.values())}
+            counts[split] |= disagreements(source, found, sources)
         for image_id in ids:
             if split == "train" and not found[image_id]:
                 continue
@@ -97,7 +98,7 @@ def read_voc(
     manifest = Manifest(tuple(records), names)
     if not manifest.members("train"):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
-    return manifest, without
+    return manifest, counts
 
 
 def read_list(root: Path, name: str) -> list[str]:
@@ -120,7 +121,7 @@ def read_ids(path: Path) -> list[str]:
         raise UserError(f"{path}: no such list; see dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in _read_text(path).splitlines()]
     membership = all(_MEMBERSHIP.fullmatch(line) for line in lines if line)
     for number, line in enumerate(lines, 1):
         if not line:
@@ -154,8 +155,15 @@ def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.is_file():
         return VOC_CLASSES
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = _read_text(path).splitlines()
     return check_class_names([line.strip() for line in lines if line.strip()], str(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sfc.data.check import Facts, count_rotated, inspect_all
+from sfc.data.check import Facts, inspect_all
 from sfc.data.files import Files
 from sfc.data.label_sources import disagreements, label_sources, labels_of_split
 from sfc.data.manifest import Manifest, Record
@@ -46,7 +46,7 @@ def read_voc12(
     mask_path: Path,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, dict[str, int]]:
+) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
     """Read and check VOC 2012.
 
     Image-level labels: as `sfc.data.voc.read_voc`. Those of the test split come from the label table as far as it
@@ -64,8 +64,7 @@ def read_voc12(
         progress: called as progress(items, total=n, label=what is being done).
 
     Returns:
-        The manifest, and counts of images: `images_without_label` (left out of training), `masks_from_sbd`,
-        `images_with_rotation_tag` (see `sfc.data.images.read_image`), and those of `disagreements`.
+        The manifest, and counts of images: `masks_from_sbd`, and for train and val those of `read_voc`.
 
     Raises:
         UserError: as `read_voc` and `augmented_list`; or a .mat file is broken.
@@ -73,7 +72,7 @@ def read_voc12(
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}")
     if sbd is not None and not (sbd / "cls").is_dir():
-        raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder `dataset` of SBD's archive")
+        raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder with SBD's cls/, or write null")
     names = class_names(root, classes)
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     lists = {split: _ids(root, name, sbd) for split, name in called.items()}
@@ -85,20 +84,18 @@ def read_voc12(
     show = partial(progress, label="images and masks")
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=show)
     facts = dict(zip(files, facts, strict=True))
-    counts = {
-        "masks_from_sbd": len(from_sbd),
-        "images_with_rotation_tag": count_rotated([image for image, _ in files.values()], workers=workers),
-    }
+    counts = {"masks_from_sbd": len(from_sbd)}
     files |= {image_id: (files[image_id][0], mask_path / f"{image_id}.png") for image_id in from_sbd}
     sources = label_sources(root, label_table(root, labels), facts, names)
     records = []
     for split, ids in lists.items():
         source, found = labels_of_split(str(root), split, ids, sources)
-        counts |= disagreements(split, source, found, sources)
+        if split != "test":
+            counts[split] = {"images_without_label": sum(not shown for shown in found.values())}
+            counts[split] |= disagreements(source, found, sources)
         records += [_record(i, split, files[i], facts[i], found[i], source) for i in ids]
     kept = [record for record in records if record.labels or record.split != "train"]
-    counts["images_without_label"] = len(records) - len(kept)
-    if counts["images_without_label"] == len(lists["train"]):
+    if not any(record.split == "train" for record in kept):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
     return Manifest(tuple(kept), names), counts
 

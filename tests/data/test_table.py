@@ -146,3 +146,7 @@ def test_strange_names_pass_through_manifest_archive_and_store(root, tmp_path):
     store = CamStore(tmp_path)
     assert list(store.ids) == ids
     np.testing.assert_array_equal(store.read(ids[0])[0], maps[0])
+
+
+def test_commas_in_a_quoted_cell_part_classes(root):
+    assert read(root, 'image,classes\n1.JPG,"dog, polar bear"\n')[0].classes == ("dog", "polar_bear")

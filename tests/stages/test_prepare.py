@@ -39,10 +39,13 @@ def test_outputs(project):
     assert manifest.records[0].image == Path("data/JPEGImages/t0.jpg")  # as portable as dataset.root
     assert json.loads(Path("metrics/dataset.json").read_text()) == {
         "classes": 3,
+        "images_with_rotation_tag": 0,
         "train": {
             "images": 2,
             "images_with_mask": 2,
             "images_without_label": 1,
+            "compared_with_masks": 3,
+            "differ_from_masks": 2,  # t0 and t1
             "images_per_class_largest": 2,
             "images_per_class_smallest": 0,
             "classes_per_image": 1.5,
@@ -101,7 +104,7 @@ def test_own_images_without_masks_or_validation(project):
     result = CliRunner().invoke(main)
     assert result.exit_code == 0, result.output
     assert "1 training images (1 without a label left out) and 0 validation images, no masks" in result.output
-    assert set(json.loads(Path("metrics/dataset.json").read_text())) == {"classes", "train"}
+    assert set(json.loads(Path("metrics/dataset.json").read_text())) == {"classes", "images_with_rotation_tag", "train"}
 
 
 def test_list_of_test_images(project):

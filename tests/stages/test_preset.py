@@ -44,7 +44,15 @@ def run(*args, code=0):
 
 def test_without_a_name_lists_all(project):
     lines = run().stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["coco14", "demo", "table", "voc12", "voc12_paper", "voc_sample"]
+    assert [line.split()[0] for line in lines] == [
+        "coco14",
+        "demo",
+        "table",
+        "voc12",
+        "voc12_largefov",
+        "voc12_paper",
+        "voc_sample",
+    ]
     assert "as released" in lines[3]
 
 
