@@ -84,7 +84,8 @@ class Workspace:
         (self._copy / "changes.json").write_text(json.dumps(changes), encoding="utf-8")
         sets = [f"-S{name}={value}" for name, value in changes.items()]
         # a session of its own: the terminal's Ctrl-C reaches dvc and its stage through us alone
-        process = subprocess.Popen([*DVC, "exp", "run", *targets, *sets], start_new_session=True)
+        command = [*DVC, "exp", "run", *targets, *sets]
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_interruptible)
         try:
             status = process.wait()
         finally:
@@ -153,6 +154,10 @@ def _commit() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _end(process: subprocess.Popen) -> None:
     """Interrupt a process group that is still at work; kill it if that does not help, or we are interrupted again."""
     try:
@@ -190,13 +195,17 @@ def applied(values: dict, changes: dict[str, str]) -> dict:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that what stands in `finally` is done."""
+    """SIGTERM ends the block as Ctrl-C does, so that what stands in `finally` is done.
+
+    SIGINT is taken anew as well: what a script starts in the background inherits that it is ignored.
+    """
 
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

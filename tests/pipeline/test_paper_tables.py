@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -167,7 +168,9 @@ def test_an_interrupted_command_leaves_or_finds_the_workspace_as_it_was(project,
     before = state(project)
     (project.root / "hang").write_text("")
     command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4", "--seeds", "1"]
-    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL)
+    # as a script's background job, which inherits that SIGINT is ignored
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL, preexec_fn=ignore)
     deadline = time.monotonic() + 60
     while not (project.root / "hanging").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
