@@ -47,11 +47,14 @@ def read(root: Path, **changes):
     return read_voc(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
 
 
+def record(
+    path: Path, size: tuple[int, int], labels=(0,), *, split: str = "train", mask: Path | None = None, seed: int = 0
+) -> Record:
+    """The record of a random image, which is written to `path`; its id is the file's name."""
+    write_image(path, *size, seed)
+    return Record(path.stem, split, path, mask, *size, labels, "hash", "table")
+
+
 def records(folder: Path, sizes=((30, 40), (50, 20), (24, 24))) -> list[Record]:
     """Training records of random images; image i shows class i and class 0."""
-    made = []
-    for i, (height, width) in enumerate(sizes):
-        path = folder / f"{i}.png"
-        write_image(path, height, width, i)
-        made.append(Record(f"{i}", "train", path, None, height, width, tuple(sorted({0, i})), "hash", "table"))
-    return made
+    return [record(folder / f"{i}.png", size, tuple(sorted({0, i})), seed=i) for i, size in enumerate(sizes)]

@@ -11,13 +11,13 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from PIL import Image
 
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, write_manifest
 from sfc.refinement.label_archive import LabelArchive
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.models import save_segmenter
 from stages.predict import main
+from tests.data.folder import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (1, 9), (24, 40)]
@@ -28,12 +28,8 @@ def project(tmp_path, monkeypatch):
     """A folder in which predict can run: manifest, images and an untrained model; the masks it names do not exist."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    rng = np.random.default_rng(0)
-    records = []
-    for i, size in enumerate(SIZES):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
-        records.append(Record(f"im{i}", "val", path, tmp_path / "no mask.png", *size, (0,), "", "table"))
+    mask = tmp_path / "no mask.png"
+    records = [record(tmp_path / f"im{i}.png", size, split="val", mask=mask, seed=i) for i, size in enumerate(SIZES)]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     write_model(3)
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())

@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, write_manifest
 from sfc.refinement.affinity import EdgeNetwork, load_edge_network
 from sfc.refinement.label_archive import LabelArchiveWriter
 from stages.train_irn import main
+from tests.data.folder import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(50, 60), (60, 50), (44, 44), (44, 44), (9, 70), (1, 1)]
@@ -33,12 +33,7 @@ def project(tmp_path, monkeypatch):
     """A folder in which train_irn can run: manifest, images, confident labels and a trunk."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    rng = np.random.default_rng(0)
-    records = []
-    for i, size in enumerate(SIZES):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
-        records.append(Record(f"im{i}", "train", path, None, *size, (0,), "", "table"))
+    records = [record(tmp_path / f"im{i}.png", size, seed=i) for i, size in enumerate(SIZES)]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     write_labels(dict(enumerate(SIZES)))
     torch.manual_seed(1)

@@ -4,17 +4,16 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from PIL import Image
 
 from sfc.calibration.network import NETWORKS, load_cam_network
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, write_manifest
 from sfc.localization.store import CamStore
 from stages import infer_cam, train_sfc
 from stages._methods import METHODS
+from tests.data.folder import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -33,12 +32,10 @@ def project(tmp_path, monkeypatch):
     """A folder in which train_sfc can run: manifest, images and label statistics."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    rng = np.random.default_rng(0)
-    records = []
-    for i, size in enumerate([(30, 20), (20, 30), (9, 40), (24, 24), (24, 24), (40, 40)]):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
-        records.append(Record(f"im{i}", "train", path, None, *size, ((0,), (1,), (0, 1))[i % 3], "", "table"))
+    sizes = [(30, 20), (20, 30), (9, 40), (24, 24), (24, 24), (40, 40)]
+    records = [
+        record(tmp_path / f"im{i}.png", size, ((0,), (1,), (0, 1))[i % 3], seed=i) for i, size in enumerate(sizes)
+    ]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     Path("out/label_stats.csv").write_text("class,n,demand,n_extra,dc\ncat,4,0,1,1.25\ndog,4,0,1,0.75\n")
     write_params()
