@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 
 from sfc.data.check import Facts, inspect_all
 from sfc.data.instances import Painting, instance_of, paint_all
+from sfc.data.label_sources import compared
 from sfc.data.labels import check_class_names
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
@@ -53,8 +54,8 @@ def read_coco(
         progress: called as progress(items, total=n, label=text).
 
     Returns:
-        The manifest, and for each split counts: images_without_label, and label_disagreements, which are images
-        with a class that later instances hide.
+        The manifest, and for each split counts: images_without_label, and those of `compared` with the masks, which
+        lack classes that later instances hide.
 
     Raises:
         UserError: a file or image is missing or broken, an image has not the size its annotation file says, the two
@@ -84,10 +85,8 @@ def read_coco(
         if split != "test":
             masks = {number: mask_folder / f"{path.stem}.png" for path, number in images[split]}
             seen = _paint(root, coco, masks, values, split, workers, progress)
-            counts[split] = {
-                "images_without_label": sum(not shown for shown in labels[split].values()),
-                "label_disagreements": sum(seen[number] != labels[split][number] for number in masks),
-            }
+            counts[split] = {"images_without_label": sum(not shown for shown in labels[split].values())}
+            counts[split] |= compared("masks", [seen[number] == labels[split][number] for number in masks])
         source = "none" if split == "test" else "instances"
         for (path, number), (height, width, image_hash, _) in zip(images[split], facts, strict=True):
             mask = mask_path / masks[number].name if number in masks else None

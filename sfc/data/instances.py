@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +11,9 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 
 from sfc.data.images import voc_palette
+from sfc.data.pool import ordered_map
 from sfc.errors import UserError
 
-_CHUNK = 16  # images sent to a worker at once: a message each would cost as much as the painting
 _PALETTE = voc_palette().tobytes()
 
 
@@ -89,21 +86,9 @@ def paint_all(paintings: Sequence[Painting], *, workers: int) -> Iterator[tuple[
     """`paint` for all, in order, on worker processes (rasterising holds Python's lock); faults come as their text.
 
     Raises:
-        UserError: a worker process was killed.
+        UserError: as `ordered_map`.
     """
-    if workers <= 1:
-        yield from map(_attempt, paintings)
-        return
-    # Forking this process would copy locks that other threads may hold; the fork server has none.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, context)
-    try:
-        yield from pool.map(_attempt, paintings, chunksize=_CHUNK)
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed, most likely for lack of memory; use fewer workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return ordered_map(_attempt, paintings, workers=workers)
 
 
 def _attempt(painting: Painting) -> tuple[int, ...] | str:

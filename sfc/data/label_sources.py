@@ -89,10 +89,13 @@ def disagreements(
     order = [*sources]
     for other in order[order.index(source) + 1 :] if source in order else ():
         known = [image_id for image_id in labels if sources[other].knows(image_id)]
-        if known:
-            counts[f"compared_with_{other}"] = len(known)
-            counts[f"differ_from_{other}"] = sum(_differs(sources[other], i, labels[i]) for i in known)
+        counts |= compared(other, [not _differs(sources[other], i, labels[i]) for i in known])
     return counts
+
+
+def compared(other: str, agree: Sequence[bool]) -> dict[str, int]:
+    """Counts of `disagreements` for one other source, from whether it agrees on each image it knows."""
+    return {f"compared_with_{other}": len(agree), f"differ_from_{other}": agree.count(False)} if agree else {}
 
 
 def _differs(source: LabelSource, image_id: str, labels: tuple[int, ...]) -> bool:

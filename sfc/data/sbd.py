@@ -8,9 +8,7 @@ SBD is the folder `dataset` of its archive.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +17,12 @@ from PIL import Image
 from scipy.io import loadmat
 
 from sfc.data.images import voc_palette
+from sfc.data.pool import ordered_map
 from sfc.data.problems import refuse
-from sfc.data.voc import list_path, read_ids, read_list
+from sfc.data.voc_lists import list_path, read_ids, read_list
 from sfc.errors import UserError
 
 FULL_VOC_TRAIN, FULL_TRAIN_AUG = 1_464, 10_582  # ids of VOC 2012's train list, and of the augmented one made with it
-_CHUNK = 16  # files a process takes at once: one takes a few milliseconds
 
 
 def sbd_mask_path(sbd: Path, image_id: str) -> Path:
@@ -54,18 +52,11 @@ def draw_masks(sbd: Path, ids: Sequence[str], folder: Path, *, workers: int, pro
         progress: called as progress(items, total=n) on the masks that are being drawn.
 
     Raises:
-        UserError: with a line for each of the first several .mat files that are broken.
+        UserError: with a line for each of the first several .mat files that are broken; or as `ordered_map`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = partial(_draw, sbd, folder)
-    if workers <= 1:
-        faults = list(progress(map(work, ids), total=len(ids)))
-    else:
-        # Forking this process would copy locks that its threads may hold; the fork server has no threads.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        with ProcessPoolExecutor(workers, context) as pool:
-            faults = list(progress(pool.map(work, ids, chunksize=_CHUNK), total=len(ids)))
+    faults = list(progress(ordered_map(work, ids, workers=workers), total=len(ids)))
     refuse(str(sbd), [fault for fault in faults if fault])
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from sfc.data.check import inspect_all
+from sfc.data.label_sources import compared
 from sfc.data.labels import check_class_names, class_indices
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
@@ -62,8 +63,7 @@ def read_table(
         progress: called as progress(items, total=n) on the images that are being decoded.
 
     Returns:
-        The manifest, and for each split counts: images_without_label, and label_disagreements, which are images
-        whose mask shows other classes than the table names.
+        The manifest, and for each split counts: images_without_label, and those of `compared` with the masks.
 
     Raises:
         UserError: the table lies outside ROOT or is not of this form, two images have one id, an image or mask is
@@ -85,14 +85,15 @@ def read_table(
 
     files = [(root / row.image, root / row.mask if row.mask and row.split != "test" else None) for row in kept]
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
-    records, without, unlike = [], Counter(row.split for row in left_out), Counter()
+    records, without, agree = [], Counter(row.split for row in left_out), defaultdict(list)
     for row, pair, fact in zip(kept, files, facts, strict=True):
         shown, size = found[row.id], (fact.height, fact.width)
         records.append(Record(row.id, row.split, *pair, *size, shown, fact.image_hash, "table"))
         without[row.split] += not shown
-        unlike[row.split] += fact.mask_classes is not None and fact.mask_classes != shown
+        if fact.mask_classes is not None:
+            agree[row.split].append(fact.mask_classes == shown)
     counts = {
-        split: {"images_without_label": without[split], "label_disagreements": unlike[split]}
+        split: {"images_without_label": without[split], **compared("masks", agree[split])}
         for split in dict.fromkeys(row.split for row in rows)
     }
     return Manifest(tuple(records), names), counts

@@ -11,17 +11,16 @@ Everything that later stages rely on is checked here, once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 
 from sfc.data.check import inspect_all
-from sfc.data.files import Files, composed
+from sfc.data.files import Files
 from sfc.data.label_sources import disagreements, label_sources, labels_of_split
 from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
+from sfc.data.voc_lists import read_lines, read_list, refuse_overlap
 from sfc.errors import UserError
 
 # fmt: off
@@ -30,10 +29,6 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
-
-
-_PATHS = re.compile(r"(\S*/.*?\.\w+)(?:\s+(\S*/.*\.\w+))?")  # names may hold spaces, so an extension ends a path
-_MEMBERSHIP = re.compile(r".*\s(-1|0|1)")  # as all lines of ImageSets/Main, which say of each image if it shows a class
 
 
 def read_voc(
@@ -78,9 +73,39 @@ def read_voc(
     refuse_overlap(root, lists, called)
     found = find_masks(root, masks)
     files = find_files(root, lists, lambda image_id: found.find(image_id) if found else None)
+    return assemble(
+        root, names, lists, files, train=train, labels=labels, renamed={}, workers=workers, progress=progress
+    )
+
+
+def assemble(
+    root: Path,
+    names: tuple[str, ...],
+    lists: Mapping[str, Sequence[str]],
+    files: Mapping[str, tuple[Path, Path | None]],
+    *,
+    train: str,
+    labels: Path | None,
+    renamed: Mapping[Path, Path],
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> tuple[Manifest, dict[str, dict[str, int]]]:
+    """Check the files of every split, find their labels and make the manifest.
+
+    Args:
+        names: of the classes.
+        lists: split -> ids of its images.
+        files: id -> image and mask, as `find_files`.
+        train: what the data set calls the training list.
+        labels: see `read_voc`.
+        renamed: masks that the manifest is to name otherwise than where they lie now.
+        workers, progress: see `read_voc`.
+
+    Returns, raises:
+        As `read_voc`.
+    """
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
-
     sources = label_sources(root, label_table(root, labels), facts, names)
     records, counts = [], {}
     for split, ids in lists.items():
@@ -91,61 +116,14 @@ def read_voc(
         for image_id in ids:
             if split == "train" and not found[image_id]:
                 continue
+            image, mask = files[image_id]
             height, width, image_hash, _ = facts[image_id]
-            records.append(
-                Record(image_id, split, *files[image_id], height, width, found[image_id], image_hash, source)
-            )
+            mask = renamed.get(mask, mask)
+            records.append(Record(image_id, split, image, mask, height, width, found[image_id], image_hash, source))
     manifest = Manifest(tuple(records), names)
     if not manifest.members("train"):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
     return manifest, counts
-
-
-def read_list(root: Path, name: str) -> list[str]:
-    """The image ids of ImageSets/Segmentation/NAME.txt, in either public line format.
-
-    Raises:
-        UserError: no such list, an empty list, a line of another form, or an id that comes twice.
-    """
-    return read_ids(list_path(root, name))
-
-
-def list_path(root: Path, name: str) -> Path:
-    """Where the list NAME is, or would be."""
-    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
-
-
-def read_ids(path: Path) -> list[str]:
-    """The image ids of one list file, as `read_list`."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such list; see dataset.train, val and test")
-    ids: dict[str, int] = {}
-    problems = []
-    lines = [line.strip() for line in _read_text(path).splitlines()]
-    membership = all(_MEMBERSHIP.fullmatch(line) for line in lines if line)
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        paths = _PATHS.fullmatch(line)
-        image_id = composed(Path(paths[1]).stem if paths else line)
-        if not paths and ("/" in line or membership):
-            problems.append(f"line {number}: expected an id, or the paths of an image and its mask")
-        elif image_id in ids:
-            problems.append(f"line {number}: image {image_id} stands on line {ids[image_id]} already")
-        ids.setdefault(image_id, number)
-    refuse(str(path), problems)
-    if not ids:
-        raise UserError(f"{path}: the list is empty")
-    return list(ids)
-
-
-def refuse_overlap(root: Path, lists: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> None:
-    """Raise UserError if an image is in the lists of two splits; `names`: what the data set calls them."""
-    problems = []
-    for one, other in combinations(lists, 2):
-        both = sorted(set(lists[one]) & set(lists[other]))
-        problems += [f"image {image_id} is in both lists, {names[one]} and {names[other]}" for image_id in both]
-    refuse(str(root), problems)
 
 
 def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -155,15 +133,7 @@ def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.is_file():
         return VOC_CLASSES
-    lines = _read_text(path).splitlines()
-    return check_class_names([line.strip() for line in lines if line.strip()], str(path))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
+    return check_class_names([line for line in read_lines(path) if line], str(path))
 
 
 def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:

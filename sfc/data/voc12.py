@@ -13,20 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sfc.data.check import Facts, inspect_all
 from sfc.data.files import Files
-from sfc.data.label_sources import disagreements, label_sources, labels_of_split
-from sfc.data.manifest import Manifest, Record
+from sfc.data.manifest import Manifest
 from sfc.data.sbd import augmented_list, draw_masks, sbd_mask_path
-from sfc.data.voc import (
-    class_names,
-    find_files,
-    find_masks,
-    label_table,
-    list_path,
-    read_list,
-    refuse_overlap,
-)
+from sfc.data.voc import assemble, class_names, find_files, find_masks
+from sfc.data.voc_lists import list_path, read_list, refuse_overlap
 from sfc.errors import UserError
 
 AUGMENTED = ("train_aug", "trainaug")  # names of the list of 10,582 images in public code
@@ -81,23 +72,18 @@ def read_voc12(
     from_sbd = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
     if from_sbd:
         draw_masks(sbd, from_sbd, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
-    show = partial(progress, label="images and masks")
-    facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=show)
-    facts = dict(zip(files, facts, strict=True))
-    counts = {"masks_from_sbd": len(from_sbd)}
-    files |= {image_id: (files[image_id][0], mask_path / f"{image_id}.png") for image_id in from_sbd}
-    sources = label_sources(root, label_table(root, labels), facts, names)
-    records = []
-    for split, ids in lists.items():
-        source, found = labels_of_split(str(root), split, ids, sources)
-        if split != "test":
-            counts[split] = {"images_without_label": sum(not shown for shown in found.values())}
-            counts[split] |= disagreements(source, found, sources)
-        records += [_record(i, split, files[i], facts[i], found[i], source) for i in ids]
-    kept = [record for record in records if record.labels or record.split != "train"]
-    if not any(record.split == "train" for record in kept):
-        raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
-    return Manifest(tuple(kept), names), counts
+    manifest, counts = assemble(
+        root,
+        names,
+        lists,
+        files,
+        train=train,
+        labels=labels,
+        renamed={mask_folder / f"{image_id}.png": mask_path / f"{image_id}.png" for image_id in from_sbd},
+        workers=workers,
+        progress=partial(progress, label="images and masks"),
+    )
+    return manifest, {"masks_from_sbd": len(from_sbd), **counts}
 
 
 def _ids(root: Path, name: str, sbd: Path | None) -> list[str]:
@@ -114,9 +100,3 @@ def _mask(masks: Files | None, sbd: Path | None, drawn: Path, image_id: str) -> 
     if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
         return drawn / f"{image_id}.png"
     return mask
-
-
-def _record(
-    image_id: str, split: str, files: tuple[Path, Path | None], facts: Facts, labels: tuple[int, ...], source: str
-) -> Record:
-    return Record(image_id, split, *files, facts.height, facts.width, labels, facts.image_hash, source)

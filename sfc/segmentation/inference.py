@@ -14,9 +14,9 @@ from torch import Tensor
 from sfc.data.crops import scaled_size
 from sfc.data.images import normalise, resize_image
 from sfc.data.manifest import Record
+from sfc.data.pool import ordered_map
 from sfc.data.whole_images import read_record
 from sfc.refinement.dense_crf import crf_probabilities
-from sfc.refinement.pool import ordered_map
 from sfc.segmentation.models import Segmenter
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 

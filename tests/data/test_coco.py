@@ -41,8 +41,8 @@ def test_ids_classes_and_labels(root, capsys):
         ("COCO_val2014_000000000073", "val"): (),
     }
     assert counts == {
-        "train": {"images_without_label": 2, "label_disagreements": 1},
-        "val": {"images_without_label": 1, "label_disagreements": 0},
+        "train": {"images_without_label": 2, "compared_with_masks": 3, "differ_from_masks": 1},
+        "val": {"images_without_label": 1, "compared_with_masks": 2, "differ_from_masks": 0},
     }
     record = manifest.records[0]
     assert (record.height, record.width, record.label_source) == (12, 16, "instances")

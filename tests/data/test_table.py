@@ -31,7 +31,7 @@ def test_images_and_classes_alone(root):
     assert manifest.classes == ("bear", "fox")
     assert labels(manifest) == {"1": "bear fox", "2": "bear", "Füchse am Bach": "fox"}
     assert {(r.split, r.mask, r.label_source, r.height) for r in manifest.records} == {("train", None, "table", 12)}
-    assert counts == {"train": {"images_without_label": 1, "label_disagreements": 0}}
+    assert counts == {"train": {"images_without_label": 1}}
     assert manifest.members("val") == []
 
 
@@ -65,7 +65,7 @@ def test_splits_and_masks(root):
         ("Füchse am Bach", "test", None),
     ]
     # the mask shows value 2, fox; the table says bear
-    assert counts["val"] == {"images_without_label": 1, "label_disagreements": 1}
+    assert counts["val"] == {"images_without_label": 1, "compared_with_masks": 1, "differ_from_masks": 1}
     with pytest.raises(UserError, match=r"line 5: split 'c' is none of dataset.train, val and test \(a, b\)"):
         read(root, text, train="a", val="b")
 

@@ -3,7 +3,8 @@ import shutil
 import numpy as np
 import pytest
 
-from sfc.data.voc import VOC_CLASSES, read_list
+from sfc.data.voc import VOC_CLASSES
+from sfc.data.voc_lists import read_list
 from sfc.errors import UserError
 from tests.data.folder import CLASSES, TRAIN, VAL, make_voc, read, write_image, write_mask
 

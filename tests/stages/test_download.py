@@ -15,7 +15,7 @@ from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from sfc.data.sbd import read_sbd_mask
-from sfc.data.voc import read_list
+from sfc.data.voc_lists import read_list
 from sfc.errors import UserError
 from stages import _fetch
 from stages._fetch import fetch

@@ -89,7 +89,7 @@ def test_masks_drawn_from_instances_are_files_of_the_stage(project):
     assert masks[0] == Path("out/masks/COCO_train2014_000000000009.png")
     assert sorted(masks) == sorted(Path("out/masks").iterdir())
     facts = json.loads(Path("metrics/dataset.json").read_text())
-    assert (facts["train"]["images_without_label"], facts["train"]["label_disagreements"]) == (2, 1)
+    assert (facts["train"]["images_without_label"], facts["train"]["differ_from_masks"]) == (2, 1)
     assert facts["test"] == {"images": 2, "images_with_mask": 0}
 
 

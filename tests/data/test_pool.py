@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
+from sfc.data.pool import ordered_map
 from sfc.errors import UserError
-from sfc.refinement.pool import ordered_map
 
 
 def _slow_square(x):
