@@ -77,9 +77,8 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
     with torch.autocast(cam.device.type, enabled=False):
         f = feature.float().flatten(2)
         f = f / (f.norm(dim=1, keepdim=True) + EPS)
-        batch, _, pixels = f.shape
-        whole = _affinity(f, f) if batch * pixels**2 <= _AFFINITY_ENTRIES else None
-        parts = f.split(max(1, _PART_ENTRIES // (batch * pixels)), dim=2)
+        parts = column_parts(f)
+        whole = _affinity(f, f) if len(parts) == 1 else None
         refined = cam.float().flatten(2)
         for _ in range(iters):
             if whole is not None:
@@ -87,6 +86,14 @@ def pixel_correlation(cam: Tensor, feature: Tensor, *, iters: int) -> Tensor:
             else:
                 refined = torch.cat([refined @ _affinity(f, part) for part in parts], dim=2)
         return refined.view_as(cam)
+
+
+def column_parts(feature: Tensor) -> tuple[Tensor, ...]:
+    """Pixels (B, D, HW) in parts so small that correlating one with all pixels fits in memory; mostly in one."""
+    batch, _, pixels = feature.shape
+    if batch * pixels**2 <= _AFFINITY_ENTRIES:
+        return (feature,)
+    return feature.split(max(1, _PART_ENTRIES // (batch * pixels)), dim=2)
 
 
 def _affinity(f: Tensor, part: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ def structure_seeds(cam: Tensor, feature: Tensor, mask: Tensor, *, bkg_scale: fl
     """Each pixel to the class whose CAM looks most like the pixel's own correlation map.
 
     The likeness is the soft intersection over union of the map of a pixel's rectified cosine with all pixels, and of
-    a class's CAM. All intersections are one matrix product; no (B, K, HW, HW) tensor is made.
+    a class's CAM. All intersections are one matrix product; no (B, K, HW, HW) tensor is made, and where (B, HW, HW)
+    is too large (panoramas) that is made in parts.
 
     Args:
         cam: (B, K, H, W) in 0..1, background first, cleared outside the image and for absent classes.
@@ -29,14 +30,19 @@ def structure_seeds(cam: Tensor, feature: Tensor, mask: Tensor, *, bkg_scale: fl
     with torch.no_grad(), torch.autocast(cam.device.type, enabled=False):
         pixels = feature.float().flatten(2)
         pixels = pixels / (pixels.norm(dim=1, keepdim=True) + EPS)
-        structure = F.relu(pixels.transpose(1, 2) @ pixels)
         maps = cam.float().flatten(2)
-        shared = maps @ structure
-        union = structure.sum(dim=1, keepdim=True) + maps.sum(dim=2, keepdim=True) - shared
-        likeness = shared / (union + EPS)
+        likeness = torch.cat([_likeness(maps, pixels, part) for part in cams.column_parts(pixels)], dim=2)
         likeness[:, 0] *= bkg_scale
         best = likeness.max(dim=1, keepdim=True).indices
         return torch.zeros_like(likeness).scatter_(1, best, 1.0).view_as(cam) * mask
+
+
+def _likeness(maps: Tensor, pixels: Tensor, part: Tensor) -> Tensor:
+    """(B, K, HW) CAMs, unit features of all HW pixels and of n of them -> (B, K, n) soft intersection over union."""
+    structure = F.relu(pixels.transpose(1, 2) @ part)
+    shared = maps @ structure
+    union = structure.sum(dim=1, keepdim=True) + maps.sum(dim=2, keepdim=True) - shared
+    return shared / (union + EPS)
 
 
 class SipeNetwork(BaseNetwork):

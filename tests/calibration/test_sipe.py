@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfc.calibration import cams
+from sfc.calibration import cams, sipe
 from sfc.calibration.sipe import SipeNetwork, SipeObjective, structure_seeds
 from sfc.data.images import normalise
 from tests.calibration.tiny import CROP, batch, sipe_network
@@ -39,6 +39,19 @@ def test_structure_seeds_follow_the_soft_intersection_over_union():
         expected = loop_seeds(cam, feature, 0.5) * mask.numpy()
         actual = structure_seeds(torch.tensor(cam), torch.tensor(feature), mask, bkg_scale=0.5)
         np.testing.assert_array_equal(actual.numpy(), expected)
+
+
+def test_structure_seeds_in_parts(monkeypatch):
+    numbers = torch.Generator().manual_seed(2)
+    cam, feature = torch.rand(2, 4, 6, 7, generator=numbers), torch.randn(2, 5, 6, 7, generator=numbers)
+    whole = structure_seeds(cam, feature, torch.ones(1, 1, 1, 1), bkg_scale=0.5)
+    sizes = []
+    likeness = sipe._likeness
+    monkeypatch.setattr(sipe, "_likeness", lambda m, f, part: sizes.append(part.shape[2]) or likeness(m, f, part))
+    monkeypatch.setattr(cams, "_AFFINITY_ENTRIES", 2 * 42**2 - 1)
+    monkeypatch.setattr(cams, "_PART_ENTRIES", 2 * 42 * 20)
+    assert torch.equal(structure_seeds(cam, feature, torch.ones(1, 1, 1, 1), bkg_scale=0.5), whole)
+    assert sizes == [20, 20, 2]
 
 
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
