@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import torch
 
 from sfc.backbone import load_backbone_weights
 from sfc.config import Irn
 from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import LabelledCrops
-from sfc.data.manifest import Record, read_manifest
-from sfc.errors import UserError
+from sfc.data.manifest import read_manifest
 from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, save_edge_network
 from sfc.refinement.label_archive import LabelArchive
 from sfc.training import distributed
@@ -43,7 +41,7 @@ def main(irn: Irn) -> str:
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = LabelledCrops(
         records,
-        partial(read_label, archive=LabelArchive("out/confident.zip")),
+        LabelArchive("out/confident.zip").label_of,
         crop=irn.crop,
         rescale=irn.rescale,
         uniform=True,
@@ -67,15 +65,6 @@ def main(irn: Irn) -> str:
         facts={"images": len(records)},
     )
     return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"
-
-
-def read_label(record: Record, *, archive: LabelArchive) -> np.ndarray:
-    """The confident label of one image, (H, W) uint8; raises UserError if it has not the image's size."""
-    label = archive.read(record.id)
-    if label.shape != (record.height, record.width):
-        found, wanted = f"{label.shape[0]}x{label.shape[1]}", f"{record.height}x{record.width}"
-        raise UserError(f"{archive.path}: {record.id} is {found}, its image {wanted}; run the stage crf again")
-    return label
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from sfc.data.crops import IGNORE, LabelledCrops
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
 from sfc.refinement.label_archive import LabelArchive
-from sfc.segmentation.models import MODELS, Segmenter, save_segmenter
+from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
+from sfc.segmentation.segmenter import Segmenter
 from sfc.segmentation.trunk import load_trunk_weights
 from sfc.training import distributed
 from sfc.training.optim import sgd
@@ -85,10 +86,7 @@ def _network(seg: Seg, num_classes: int) -> Segmenter:
 
 def read_label(record: Record, *, archive: LabelArchive, num_classes: int) -> np.ndarray:
     """The pseudo-label of one image, (H, W) uint8; raises UserError if it does not fit the image or the classes."""
-    label, size = archive.read(record.id), (record.height, record.width)
-    if label.shape != size:
-        found, wanted = ("x".join(map(str, shape)) for shape in (label.shape, size))
-        raise UserError(f"{archive.path}: {record.id} is {found}, its image {wanted}; make the labels again")
+    label = archive.label_of(record)
     largest = label[label != IGNORE].max(initial=0)
     if largest >= num_classes:
         raise UserError(

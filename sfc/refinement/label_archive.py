@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sfc.data.images import voc_palette
+from sfc.data.manifest import Record
 from sfc.errors import UserError
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
@@ -78,6 +79,14 @@ class LabelArchive:
                 return np.array(image)
         except (OSError, zipfile.BadZipFile):
             raise UserError(f"{self.path}: the label map of image {id} is damaged; make the file again") from None
+
+    def label_of(self, record: Record) -> np.ndarray:
+        """As `read`; UserError too if the label map has not the image's size."""
+        label = self.read(record.id)
+        if label.shape != (record.height, record.width):
+            found, wanted = f"{label.shape[0]}x{label.shape[1]}", f"{record.height}x{record.width}"
+            raise UserError(f"{self.path}: {record.id} is {found}, its image {wanted}; make the file again")
+        return label
 
     def _open(self) -> zipfile.ZipFile:
         # A forked process shares its parent's file position, so each process opens the file for itself.

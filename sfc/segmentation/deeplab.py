@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.segmentation.trunk import build_trunk, freeze_batch_norm
+from sfc.segmentation.segmenter import Segmenter
 
 
 class ASPP(nn.Module):
@@ -44,53 +44,21 @@ def dilated_3x3(features: Tensor, branch: nn.Conv2d) -> Tensor:
     return logits + branch.bias[:, None, None]
 
 
-class DeepLabV2(nn.Module):
-    """Trunk of output stride 8 and ASPP.
+class DeepLabV2(Segmenter):
+    """Trunk of output stride 8 and ASPP, a branch for each of `atrous_rates`; arguments as `Segmenter`."""
 
-    Args:
-        arch: resnet18, resnet34, resnet50, resnet101 or wideresnet38.
-        num_classes: K, background included.
-        atrous_rates: of the ASPP branches.
-        image_scale: images are resized by this before the network, in training and at inference; only kept here.
-        frozen_stages, batch_norm: as for Backbone, except that "frozen" batch norms keep their scale and shift too.
-    """
+    name = "deeplabv2"
+    align_corners = False
+    full_size_loss = False
 
-    align_corners = False  # how its logits are resized
-    full_size_loss = False  # labels shrink to the logits' size
-
-    def __init__(
-        self,
-        *,
-        arch: str,
-        num_classes: int,
-        atrous_rates: Sequence[int],
-        image_scale: float,
-        frozen_stages: int = 0,
-        batch_norm: str = "frozen",
-    ):
-        super().__init__()
-        self.config = {
-            "arch": arch,
-            "num_classes": num_classes,
-            "atrous_rates": list(atrous_rates),
-            "image_scale": image_scale,
-        }
-        self.num_classes = num_classes
-        self.image_scale = image_scale
-        self.backbone = build_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
+    def __init__(self, *, num_classes: int, atrous_rates: Sequence[int], **trunk):
+        super().__init__(num_classes=num_classes, atrous_rates=atrous_rates, **trunk)
         self.aspp = ASPP(self.backbone.channels[-1], num_classes, atrous_rates)
-        if batch_norm == "frozen":
-            freeze_batch_norm(self.backbone)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) to logits (B, K, ceil(H / 8), ceil(W / 8)), float32 under autocast too."""
         return self.aspp(self.backbone(images)[-1])
 
-    def parameter_groups(self, *, lr: float, head_lr_scale: float, weight_decay: float) -> list[dict]:
-        """For the optimiser: the trunk at `lr`, ASPP weights at `head_lr_scale` times it, its biases at twice that."""
-        head = list(self.aspp.branches)
-        return [
-            {"params": list(self.backbone.parameters()), "lr": lr, "weight_decay": weight_decay},
-            {"params": [b.weight for b in head], "lr": lr * head_lr_scale, "weight_decay": weight_decay},
-            {"params": [b.bias for b in head], "lr": lr * head_lr_scale * 2, "weight_decay": 0.0},
-        ]
+    def head(self) -> list[nn.Conv2d]:
+        """The branches of the ASPP."""
+        return list(self.aspp.branches)

@@ -17,8 +17,8 @@ from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
 from sfc.data.whole_images import read_record
 from sfc.refinement.dense_crf import crf_probabilities
-from sfc.segmentation.models import Segmenter
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
+from sfc.segmentation.segmenter import Segmenter
 
 
 def predict_labels(

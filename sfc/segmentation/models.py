@@ -9,10 +9,9 @@ import torch
 from sfc.model_file import load_model, save_model
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.largefov import LargeFOV
+from sfc.segmentation.segmenter import Segmenter
 
-Segmenter = DeepLabV2 | LargeFOV
-
-MODELS: dict[str, type[Segmenter]] = {"deeplabv2": DeepLabV2, "largefov": LargeFOV}
+MODELS: dict[str, type[Segmenter]] = {model.name: model for model in (DeepLabV2, LargeFOV)}
 
 
 def save_segmenter(network: Segmenter, path: Path | str) -> None:
@@ -25,6 +24,6 @@ def load_segmenter(path: Path | str, device: torch.device | str) -> Segmenter:
 
     def build(config: dict) -> Segmenter:
         settings = dict(config)
-        return MODELS[settings.pop("model", "deeplabv2")](**settings)
+        return MODELS[settings.pop("model")](**settings)
 
     return load_model(path, build, device, stage="train_seg")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sfc.data.crops import IGNORE
 from sfc.data.images import normalise
 from sfc.segmentation.dropout import start_step
-from sfc.segmentation.models import Segmenter
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
+from sfc.segmentation.segmenter import Segmenter
 from sfc.training.distributed import global_mean
 
 

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-from sfc.errors import UserError
 from sfc.segmentation.largefov import LargeFOV
 from sfc.segmentation.models import MODELS, load_segmenter, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
@@ -55,11 +54,6 @@ def test_loss_is_at_the_size_of_the_labels():
         logits = F.interpolate(network(images), size=(36, 36), mode="bilinear", align_corners=True)
         found = objective(network).eval()(batch)["loss"].item()
     assert found == pytest.approx(loss_loop(logits, batch["mask"], "ce"), rel=1e-5)
-
-
-def test_one_rate_is_all_it_takes():
-    with pytest.raises(UserError, match=r"largefov has one; set it to \[12\]"):
-        make(atrous_rates=(6, 12))
 
 
 def test_parameter_groups_hold_every_trainable_parameter_once():

@@ -1,0 +1,63 @@
+"""What the segmentation models have in common: a trunk of output stride 8, and the rates at which their parts learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from sfc.segmentation.trunk import build_trunk, freeze_batch_norm
+
+
+class Segmenter(nn.Module):
+    """A trunk, `backbone`, which a subclass gives a head whose `classes` are its last layers.
+
+    Args:
+        arch: resnet18, resnet34, resnet50, resnet101 or wideresnet38.
+        num_classes: K, background included.
+        atrous_rates: dilations of the head.
+        image_scale: images are resized by this before the network, in training and at inference; only kept here.
+        frozen_stages, batch_norm: as for Backbone, except that "frozen" batch norms keep their scale and shift too.
+    """
+
+    name: str  # of the model, as params and files have it
+    align_corners: bool  # how its logits are resized
+    full_size_loss: bool  # whether logits grow to the labels' size in training, or labels shrink to the logits'
+
+    def __init__(
+        self,
+        *,
+        arch: str,
+        num_classes: int,
+        atrous_rates: Sequence[int],
+        image_scale: float,
+        frozen_stages: int = 0,
+        batch_norm: str = "frozen",
+    ):
+        super().__init__()
+        self.config = {
+            "model": self.name,
+            "arch": arch,
+            "num_classes": num_classes,
+            "atrous_rates": list(atrous_rates),
+            "image_scale": image_scale,
+        }
+        self.num_classes = num_classes
+        self.image_scale = image_scale
+        self.backbone = build_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        if batch_norm == "frozen":
+            freeze_batch_norm(self.backbone)
+
+    def head(self) -> list[nn.Conv2d]:
+        """The convolutions of the head, which learn faster than the trunk."""
+        raise NotImplementedError
+
+    def parameter_groups(self, *, lr: float, head_lr_scale: float, weight_decay: float) -> list[dict]:
+        """For the optimiser: the trunk at `lr`, head weights at `head_lr_scale` times it, its biases at twice that."""
+        head = self.head()
+        biases = [convolution.bias for convolution in head if convolution.bias is not None]
+        return [
+            {"params": list(self.backbone.parameters()), "lr": lr, "weight_decay": weight_decay},
+            {"params": [c.weight for c in head], "lr": lr * head_lr_scale, "weight_decay": weight_decay},
+            {"params": biases, "lr": lr * head_lr_scale * 2, "weight_decay": 0.0},
+        ]
