@@ -34,7 +34,7 @@ class Dataset(Section):
     test: str | None  # images to predict that have no masks
     labels: str | None  # label table; for table the table itself, else null: look for one, else XML, else masks
     masks: str | None  # folder of masks; null: SegmentationClassAug, else SegmentationClass
-    sbd: str | None  # folder of SBD's .mat masks
+    sbd: str | None  # folder of SBD: makes the list train_aug, and masks where `masks` is null
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
 
 

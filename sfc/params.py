@@ -77,6 +77,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Yaml12Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's folder or copy one of presets/") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     return parse_params(values, source=str(path))
@@ -119,7 +121,7 @@ def _explain(name: str, model: type[Section], error: dict) -> str:
         return f"unknown param {where}{_nearest(where, field_names(name, model))}"
     if error["type"] == "missing":
         return f"param {where} is missing"
-    return f"param {where}: {error['msg'].lower()} (got {error['input']!r})"
+    return f"param {where}: {error['msg'].lower().replace('tuple', 'list')} (got {error['input']!r})"
 
 
 def field_names(prefix: str, model: type[Section]) -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from sfc.data.batches import batches
+from sfc.data.batches import batches, steps_per_epoch
 from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
@@ -63,6 +63,7 @@ def fit(
     Returns:
         The last loss.
     """
+    steps_per_epoch(len(samples), section.batch_size, param=f"{stage.removeprefix('train_')}.batch_size")
     checkpoint = run_checkpoint(stage, sections=[section, *other_sections], inputs=inputs)
     rows = train(
         objective,

@@ -67,7 +67,7 @@ def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
 
 def _stats(matrix: np.ndarray, ibr: Ibr, dc: Dc, batch_size: int) -> tuple[LabelStats, dict]:
     """The stats, and the facts of them that go to the metrics."""
-    n_iter = steps_per_epoch(len(matrix), batch_size) if dc.n_iter == "auto" else dc.n_iter
+    n_iter = steps_per_epoch(len(matrix), batch_size, param="sfc.batch_size") if dc.n_iter == "auto" else dc.n_iter
     c_ibr = dc.c_ibr
     if c_ibr == "auto":
         c_ibr = classes_per_image(matrix)

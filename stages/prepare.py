@@ -71,7 +71,7 @@ def main(dataset: Dataset) -> str:
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/dataset.json", {"classes": len(manifest.classes), **counts, **facts})
-    return f"prepare: {_summary(manifest, counts)} of {len(manifest.classes)} classes to out/manifest.csv"
+    return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
 
 
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
@@ -94,11 +94,16 @@ def _summary(manifest: Manifest, counts: dict) -> str:
     parts = [f"{images[split]:,} {name} images" for split, name in SPLITS.items() if images[split] or split == "val"]
     if left_out := counts.get("train", counts).get("images_without_label"):
         parts[0] += f" ({left_out:,} without a label left out)"
+    notes = [f"{' and '.join(parts)} of {len(manifest.classes)} classes"]
+    if any(record.split == "train" and record.label_source == "masks" for record in manifest.records):
+        notes.append("labels read from the masks")
     if not any(record.mask for record in manifest.records):
-        parts[-1] += ", no masks (nothing will be measured),"
+        notes.append("no masks (nothing will be measured)")
+    if unlike := sum(counts.get(split, {}).get("differ_from_masks", 0) for split in SPLITS):
+        notes.append(f"{unlike:,} with other classes in the mask than in the labels")
     if rotated := counts["images_with_rotation_tag"]:
-        parts[-1] += f", {rotated:,} with a rotation tag that is not applied,"
-    return " and ".join(parts)
+        notes.append(f"{rotated:,} with a rotation tag that is not applied")
+    return ", ".join(notes)
 
 
 if __name__ == "__main__":

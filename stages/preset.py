@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,24 +53,27 @@ def _summary(path: Path) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    return " ".join(lines).partition(". ")[0].rstrip(".")
+    return re.split(r"\.(?: +(?=[A-Z])|$)", " ".join(lines))[0]
 
 
 def _would_be_lost(presets) -> bool:
     """True if the text of params.yaml is in no commit and in no preset."""
     if not PARAMS.exists() or PARAMS.read_bytes() in [path.read_bytes() for path in presets]:
         return False
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "--", str(PARAMS)], capture_output=True, text=True, check=False
-    )
+    try:
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", str(PARAMS)], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # no git
+        return True
     return bool(status.returncode or status.stdout)  # no repository: nothing keeps the edits
 
 
 def _flat(path: Path) -> dict[str, Any]:
-    """Params by dotted name; empty for a file that is no YAML mapping."""
+    """Params by dotted name; empty for a file that is no YAML mapping in UTF-8."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
-    except yaml.YAMLError:
+    except (UnicodeDecodeError, yaml.YAMLError):
         return {}
     flat: dict[str, Any] = {}
 

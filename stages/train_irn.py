@@ -31,7 +31,7 @@ def main(irn: Irn) -> str:
     target = device()
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    steps = steps_per_epoch(len(records), irn.batch_size) * irn.epochs
+    steps = steps_per_epoch(len(records), irn.batch_size, param="irn.batch_size") * irn.epochs
     weights = weights_path(irn.backbone.weights)
     say(f"train_irn: {steps} steps of {irn.batch_size} images on {target}, {len(records)} training images")
 

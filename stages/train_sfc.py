@@ -35,7 +35,7 @@ def main(sfc: Sfc, ibr: Ibr, msdw: Msdw, sipe: Sipe) -> str:
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split("train")
-    per_epoch = steps_per_epoch(len(records), sfc.batch_size)
+    per_epoch = steps_per_epoch(len(records), sfc.batch_size, param="sfc.batch_size")
     steps = per_epoch * sfc.epochs
     num_classes, method = len(manifest.classes), METHODS[sfc.method]
     drawn = "" if "ibr" in method.ignores else f" + {ibr.n}"

@@ -189,7 +189,7 @@ def test_no_param_has_a_default_in_code():
     ],
 )
 def test_params_that_do_not_fit_the_kind_of_data_set(values, change, message):
-    values["dataset"] |= change
+    values["dataset"] |= {"masks": None} | change
     with pytest.raises(UserError) as caught:
         parse_params(values)
     assert message in str(caught.value)

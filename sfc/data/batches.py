@@ -13,10 +13,10 @@ from sfc.errors import UserError
 from sfc.randomness import generator
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Whole batches in one pass over the images; raises UserError if there is none."""
+def steps_per_epoch(images: int, batch_size: int, *, param: str = "batch_size") -> int:
+    """Whole batches in one pass over the images; raises UserError, which names `param`, if there is none."""
     if images < batch_size:
-        raise UserError(f"{images} training images are fewer than one batch of {batch_size}; lower batch_size")
+        raise UserError(f"{images} training images are fewer than one batch of {batch_size}; lower {param}")
     return images // batch_size
 
 

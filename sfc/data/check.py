@@ -33,7 +33,10 @@ def inspect(image: Path, mask: Path | None, num_classes: int) -> Facts:
     label = read_mask(mask)
     if label.shape != (height, width):
         found = f"{label.shape[1]} x {label.shape[0]}"
-        raise UserError(f"{mask}: {found} pixels, but its image is {width} x {height}; make them the same size")
+        advice = "make them the same size"
+        if label.shape == (width, height) and has_rotation_tag(image):
+            advice = "the image has a rotation tag, which is not applied: rotate the mask back, or the image's pixels"
+        raise UserError(f"{mask}: {found} pixels, but its image is {width} x {height}; {advice}")
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
     unknown = values[(values > num_classes) & (values != IGNORE)]
     if len(unknown):

@@ -27,6 +27,12 @@ from sfc.data.manifest import Manifest, Record
 from sfc.data.problems import refuse
 from sfc.errors import UserError
 
+_FIELDS = {
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "categories": {"id": int, "name": str},
+    "annotations": {"id": int, "image_id": int, "category_id": int, "segmentation": (list, dict)},
+}  # what is read of each entry of an annotation file
+
 
 def read_coco(
     root: Path,
@@ -99,11 +105,39 @@ def _load(root: Path, kind: str, name: str, split: str) -> COCO:
     path = root / "annotations" / f"{kind}_{name}.json"
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
-            return COCO(str(path))
-    except FileNotFoundError:
+            coco = COCO(str(path))
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
+    _check_form(path, coco)
+    if not (root / name).is_dir():
+        raise UserError(f"{root / name}: no such folder of images; see dataset.root and dataset.{split}")
+    return coco
+
+
+def _check_form(path: Path, coco: COCO) -> None:
+    """Raise UserError unless every entry has what this reader asks for, and an id of its own."""
+    problems = []
+    for kind, fields in _FIELDS.items():
+        entries = coco.dataset.get(kind, [])
+        seen = set()
+        for entry in entries:
+            missing = [name for name, form in fields.items() if not isinstance(entry.get(name), form)]
+            if missing:
+                problems.append(f"{kind}: entry {entry.get('id')} has no {missing[0]}, or one of another form")
+            elif entry["id"] in seen:
+                problems.append(f"{kind}: id {entry['id']} comes twice")
+            seen.add(entry.get("id"))
+    categories = {entry.get("id") for entry in coco.dataset.get("categories", [])}
+    problems += [
+        f"annotations: entry {entry['id']} is of category {entry['category_id']}, which the file does not name"
+        for entry in coco.dataset.get("annotations", [])
+        if not problems and entry["category_id"] not in categories
+    ]
+    if not coco.dataset.get("images"):
+        problems.append("it lists no images")
+    refuse(f"{path}: not an annotation file of COCO, fetch it again", problems)
 
 
 def _classes(files: dict[str, COCO], root: Path) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -129,10 +163,6 @@ def _check_unique(root: Path, images: dict[str, list[tuple[Path, int]]]) -> None
 
 def _labels(coco: COCO, values: dict[int, int]) -> dict[int, tuple[int, ...]]:
     """Image number -> sorted 0-based classes of its instances."""
-    for annotation in coco.anns.values():
-        if annotation["category_id"] not in values:
-            number, category = annotation["id"], annotation["category_id"]
-            raise UserError(f"annotation {number} is of category {category}, which the file does not name")
     return {
         number: tuple(sorted({values[a["category_id"]] - 1 for a in _instances(coco, number)})) for number in coco.imgs
     }

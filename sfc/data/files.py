@@ -28,6 +28,37 @@ class Files:
         return min(found, key=lambda path: SUFFIXES.index(path.suffix.lower()), default=None)
 
 
+class Tree:
+    """Files below a folder by their paths in it, however upper and lower case and accents are written.
+
+    Spreadsheets change both, and file systems differ in which they tell apart; a path that exists as it is written
+    is taken as it is.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._names: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, path: str) -> Path | None:
+        """ROOT/path with / between its parts; None if nothing is called so, or several things are."""
+        found = self.root
+        for part in path.split("/"):
+            if not (found / part).exists():
+                alike = self._listing(found).get(composed(part).casefold(), [])
+                if len(alike) != 1:
+                    return None
+                part = alike[0]
+            found = found / part
+        return found
+
+    def _listing(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names = self._names[folder] = {}
+            for child in sorted(folder.iterdir()) if folder.is_dir() else ():
+                names.setdefault(composed(child.name).casefold(), []).append(child.name)
+        return self._names[folder]
+
+
 def composed(name: str) -> str:
     """`name` with each accented letter as one character (Unicode NFC)."""
     return unicodedata.normalize("NFC", name)

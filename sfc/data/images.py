@@ -55,7 +55,10 @@ def read_mask(path: Path | str) -> np.ndarray:
     """Decode a palette or grey PNG to its (H, W) uint8 label values; raises UserError as `read_image`."""
     image = _open(path)
     if image.mode not in ("P", "L"):
-        raise UserError(f"{path}: a mask must be a palette or 8-bit grey image, this one is {image.mode}")
+        raise UserError(
+            f"{path}: a mask must be a palette or 8-bit grey image whose values are classes, this one is of mode "
+            f"{image.mode}; save it as such a PNG"
+        )
     return np.asarray(image)
 
 

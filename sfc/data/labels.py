@@ -58,7 +58,7 @@ def read_xml_labels(path: Path | str) -> tuple[str, ...]:
     """Names of the objects in a VOC annotation file, difficult ones included, each once; UserError if broken."""
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: unknown encodings
         raise UserError(f"{path}: not a VOC annotation file ({error})") from None
     names = [(item.findtext("name") or "").strip() for item in objects]
     return tuple(dict.fromkeys(names))

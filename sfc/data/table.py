@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from sfc.data.check import inspect_all
+from sfc.data.files import Tree, composed
 from sfc.data.label_sources import compared
 from sfc.data.labels import check_class_names, class_indices
 from sfc.data.manifest import Manifest, Record
@@ -81,9 +82,10 @@ def read_table(
         raise UserError(f"{labels}: no image of split {train} has a class; there is nothing to train on")
     names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
     names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
+    _refuse_spellings(labels, names)
     found = _labels(labels, rows, names)
 
-    files = [(root / row.image, root / row.mask if row.mask and row.split != "test" else None) for row in kept]
+    files = _files(root, labels, kept)
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
     records, without, agree = [], Counter(row.split for row in left_out), defaultdict(list)
     for row, pair, fact in zip(kept, files, facts, strict=True):
@@ -99,6 +101,20 @@ def read_table(
     return Manifest(tuple(records), names), counts
 
 
+def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Path | None]]:
+    """Image and mask of each row; UserError that lists the first several that are missing."""
+    tree = Tree(root)
+    files, problems = [], []
+    for row in rows:
+        wanted = [row.image] + ([row.mask] if row.mask and row.split != "test" else [])
+        found = [tree.find(name) for name in wanted]
+        missing = [root / name for name, file in zip(wanted, found, strict=True) if file is None]
+        problems += [f"line {row.line}: there is no file {file}" for file in missing]
+        files.append((found[0], found[1] if len(found) > 1 else None))
+    refuse(str(path), problems)
+    return files
+
+
 def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     """The rows of the table; UserError that lists the first several faults."""
     lines = _cells(path)
@@ -110,9 +126,12 @@ def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
             image, mask = _inside(cells["image"], "image"), _inside(cells.get("mask", ""), "mask")
             if not image:
                 raise UserError("no image")
+            image = composed(image)
             id = "_".join(PurePosixPath(image).with_suffix("").parts)
             if id in rows:
                 before = rows[id]
+                if before.image == image:
+                    raise UserError(f"{image} stands on line {before.line} already; delete one of the two lines")
                 raise UserError(f"{image} has the id of {before.image} on line {before.line}, {id}; rename one of them")
             split = roles.get(cells["split"]) if "split" in cells else "train"
             if split is None:
@@ -129,7 +148,7 @@ def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and stripped cells of each row that is not empty."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or ()]
             missing = [name for name in _NEEDED if name not in reader.fieldnames]
             if missing:
@@ -144,10 +163,14 @@ def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
                     raise UserError(
                         f"{path}: line {reader.line_num} has more cells than columns; write ; between classes"
                     )
+                if any("\n" in (cell or "") for cell in row.values()):
+                    raise UserError(f"{path}: a cell goes on over lines up to line {reader.line_num}; close its quote")
                 rows.append((reader.line_num, {name: (row[name] or "").strip() for name in known}))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"dataset.labels: no such table {path}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise UserError(f"{path}: from line {reader.line_num + 1} on: no CSV ({error}); is a quote open?") from None
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
     return [(line, cells) for line, cells in rows if any(cells.values())]
 
@@ -164,6 +187,15 @@ def _names(cell: str, separated: bool) -> tuple[str, ...]:
     """The class names of a cell, each once."""
     parts = re.split("[;|,]", cell) if separated else cell.split()
     return tuple(dict.fromkeys("_".join(part.split()) for part in parts if part.strip()))
+
+
+def _refuse_spellings(path: Path, names: Sequence[str]) -> None:
+    """Raise UserError if two classes differ in upper and lower case alone."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(composed(name).casefold(), name)
+        if other != name:
+            raise UserError(f"{path}: {other} and {name} would be two classes; write the name in one way")
 
 
 def _labels(path: Path, rows: Sequence[_Row], classes: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -106,7 +106,13 @@ def assemble(
     """
     facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
     facts = dict(zip(files, facts, strict=True))
-    sources = label_sources(root, label_table(root, labels), facts, names)
+    table = label_table(root, labels)
+    if table and not any(image_id in table for image_id in files):
+        raise UserError(
+            f"{labels or root / 'labels.csv'}: knows no image of the lists; its image_id must be as theirs, such as "
+            f"{next(iter(files))}"
+        )
+    sources = label_sources(root, table, facts, names)
     records, counts = [], {}
     for split, ids in lists.items():
         source, found = labels_of_split(str(root), split, ids, sources)
@@ -156,6 +162,8 @@ def find_files(
 ) -> dict[str, tuple[Path, Path | None]]:
     """Image and mask of each id; UserError for an image that is missing, or a mask of the val split."""
     images = Files(root / "JPEGImages")
+    if not images.folder.is_dir():
+        raise UserError(f"dataset.root: no folder {images.folder}; name the folder that has JPEGImages/ in it")
     files, problems = {}, []
     for split, ids in lists.items():
         for image_id in ids:

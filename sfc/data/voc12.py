@@ -9,6 +9,7 @@ ROOT = VOCdevkit/VOC2012, in the layout `sfc.data.voc` describes. Beside that re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,12 @@ def read_voc12(
 
     Image-level labels: as `sfc.data.voc.read_voc`. Those of the test split come from the label table as far as it
     knows them, else there are none: its annotation files, where there are any, do not list all objects.
-    Masks: those of a folder of the devkit; with `sbd`, what is not there is drawn from SBD.
+    Masks: those of a folder of the devkit; without a name for it and with `sbd`, what is not there is drawn from SBD.
 
     Args:
         train, val, test: names of lists; `train_aug` and `trainaug` need no file, see `augmented_list`.
-        masks: name of the folder of masks; None: SegmentationClassAug, else SegmentationClass.
+        masks: name of the folder of masks, such as SegmentationClass for the official ones alone, on which papers
+            measure training images; None: SegmentationClassAug, else SegmentationClass and `sbd`.
         sbd: folder `dataset` of SBD.
         classes: names of the C foreground classes in the order of the mask values 1 .. C.
         mask_folder: where to draw masks of SBD; made only if there are any to draw.
@@ -68,21 +70,25 @@ def read_voc12(
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     lists = {split: _ids(root, name, sbd) for split, name in called.items()}
     refuse_overlap(root, lists, called)
-    files = find_files(root, lists, partial(_mask, find_masks(root, masks), sbd, mask_folder))
+    files = find_files(root, lists, partial(_mask, find_masks(root, masks), None if masks else sbd, mask_folder))
     from_sbd = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
     if from_sbd:
         draw_masks(sbd, from_sbd, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
-    manifest, counts = assemble(
-        root,
-        names,
-        lists,
-        files,
-        train=train,
-        labels=labels,
-        renamed={mask_folder / f"{image_id}.png": mask_path / f"{image_id}.png" for image_id in from_sbd},
-        workers=workers,
-        progress=partial(progress, label="images and masks"),
-    )
+    try:
+        manifest, counts = assemble(
+            root,
+            names,
+            lists,
+            files,
+            train=train,
+            labels=labels,
+            renamed={mask_folder / f"{image_id}.png": mask_path / f"{image_id}.png" for image_id in from_sbd},
+            workers=workers,
+            progress=partial(progress, label="images and masks"),
+        )
+    except UserError as error:  # drawn masks go with the stage that fails: name the files they were drawn from
+        drawn = re.escape(str(mask_folder / "_")).removesuffix("_")
+        raise UserError(re.sub(rf"{drawn}(\S+)\.png", lambda m: str(sbd_mask_path(sbd, m[1])), str(error))) from None
     return manifest, {"masks_from_sbd": len(from_sbd), **counts}
 
 

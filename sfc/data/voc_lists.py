@@ -32,7 +32,7 @@ def list_path(root: Path, name: str) -> Path:
 def read_ids(path: Path) -> list[str]:
     """The image ids of one list file, as `read_list`."""
     if not path.is_file():
-        raise UserError(f"{path}: no such list; see dataset.train, val and test")
+        raise UserError(f"{path}: no such list; see dataset.root and dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []
     lines = read_lines(path)

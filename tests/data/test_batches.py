@@ -52,6 +52,8 @@ def test_seed_matters(crops):
 
 def test_too_few_images_or_too_many_processes(crops):
     assert steps_per_epoch(11, 4) == 2
+    with pytest.raises(UserError, match=r"11 training images are fewer than one batch of 12; lower irn\.batch_size"):
+        steps_per_epoch(11, 12, param="irn.batch_size")
     with pytest.raises(UserError, match="11 training images are fewer than one batch of 12"):
         run(crops, batch_size=12)
     with pytest.raises(UserError, match="shared among 5 processes"):

@@ -104,15 +104,39 @@ def test_broken_annotation_file(root):
         read(root)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["images"][0].pop("file_name"), "images: entry 25 has no file_name"),
+        (lambda c: c["images"][0].update(width="16"), "images: entry 25 has no width, or one of another form"),
+        (lambda c: c["images"][1].update(id=25), "images: id 25 comes twice"),
+        (lambda c: c["categories"][0].pop("name"), "categories: entry 44 has no name"),
+        (lambda c: c["annotations"][0].pop("segmentation"), "annotations: entry 25000 has no segmentation"),
+        (lambda c: c["annotations"][0].update(segmentation="text"), "annotations: entry 25000 has no segmentation, or"),
+        (lambda c: c["annotations"][1].update(id=25000), "annotations: id 25000 comes twice"),
+        (lambda c: c.pop("categories"), "annotations: entry 25000 is of category 10, which the file does not name"),
+        (lambda c: c.update(images=[], annotations=[]), "it lists no images"),
+    ],
+)
+def test_every_entry_must_have_what_is_read_of_it(root, change, message):
+    edit(root, "train", change)
+    with pytest.raises(UserError, match=rf"(?s)instances_train2014\.json: not an annotation file of COCO.*{message}"):
+        read(root)
+
+
+def test_missing_image_folder(root):
+    (root / "val2014").rename(root / "elsewhere")
+    with pytest.raises(UserError, match=r"coco/val2014: no such folder of images; see dataset\.root and dataset\.val"):
+        read(root)
+
+
 def test_image_of_another_size(root):
     write_image(root / "train2014/COCO_train2014_000000000009.jpg", 16, 12)
     with pytest.raises(UserError, match=r"000000000009\.jpg: 12 x 16 pixels, but the annotation file says 16 x 12"):
         read(root)
 
 
-@pytest.mark.parametrize(
-    "segmentation", [[], [["x"]], {"size": [12, 16]}, {"size": [2, 2], "counts": [4]}, None, "text"]
-)
+@pytest.mark.parametrize("segmentation", [[], [["x"]], {"size": [12, 16]}, {"size": [2, 2], "counts": [4]}])
 def test_instance_that_cannot_be_drawn(root, segmentation):
     edit(root, "train", lambda c: c["annotations"][0].update(segmentation=segmentation))
     with pytest.raises(UserError, match="image COCO_train2014_000000000025, annotation 25000: "):
@@ -125,7 +149,9 @@ def test_categories_must_agree(root):
         read(root)
     edit(root, "val", lambda c: c.update(categories=CATEGORIES))
     edit(root, "train", lambda c: c["annotations"][0].update(category_id=7))
-    with pytest.raises(UserError, match="annotation 25000 is of category 7, which the file does not name"):
+    with pytest.raises(
+        UserError, match=r"instances_train2014\.json: .* entry 25000 is of category 7, which the file does not name"
+    ):
         read(root)
 
 

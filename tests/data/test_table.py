@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from sfc.data.manifest import read_manifest, write_manifest
 from sfc.data.table import read_table
@@ -83,12 +84,19 @@ def test_class_names_given(root):
         ("", r"column image is missing"),
         ("image,classes\n1.JPG,fox\n,bear\n", "line 3: no image"),
         ("image,classes\n1.JPG,fox,bear\n", "line 2 has more cells than columns; write ; between classes"),
-        ("image,classes\n1.JPG,fox\n1.JPG,fox\n", "line 3: 1.JPG has the id of 1.JPG on line 2, 1; rename"),
+        ("image,classes\n1.JPG,fox\n1.JPG,fox\n", r"line 3: 1\.JPG stands on line 2 already; delete one"),
         ("image,classes\nsub/1.png,fox\nsub_1.png,fox\n", "line 3: sub_1.png has the id of sub/1.png on line 2, sub_1"),
         ("image,classes\n/etc/1.jpg,fox\n", "line 2: image /etc/1.jpg must be a path from dataset.root"),
         ("image,classes\nC:\\mine\\1.jpg,fox\n", "line 2: image .* must be a path from dataset.root"),
         ("image,classes,mask\n1.JPG,fox,../1.png\n", "line 2: mask ../1.png must be a path from dataset.root"),
-        ("image,classes\n3.jpg,fox\n", r"3\.jpg: no such file"),
+        ("image,classes\n3.jpg,fox\n", r"labels\.csv: line 2: there is no file \S+3\.jpg"),
+        ("image,classes,mask\n1.JPG,fox,m/1.png\n", r"line 2: there is no file \S+m/1\.png"),
+        (
+            'image,classes\n1.JPG,"fox\n2.jpeg,fox\nsub/1.png,bear\n',
+            r"labels\.csv: from line 2 on: no CSV .*; is a quote open\?",
+        ),
+        ('image,classes\n1.JPG,"fox\n2.jpeg,fox"\n', r"a cell goes on over lines up to line 3; close its quote"),
+        ("image,classes\n1.JPG,Fox\n2.jpeg,fox\n", "Fox and fox would be two classes; write the name in one way"),
         ("image,classes\n1.JPG,\n", "no image of split train has a class"),
         ("image,classes\n1.JPG,background\n", "background is added as value 0"),
     ],
@@ -116,6 +124,33 @@ def test_table_must_be_utf_8_and_inside_the_folder(root, tmp_path):
             workers=0,
             progress=lambda i, total: i,
         )
+
+
+def test_names_are_found_however_they_are_written(root):
+    (root / "Füchse am Bach.jpg").rename(root / "Fu\u0308chse am Bach.jpg")  # as macOS takes accents apart
+    write_image(root / "a.jpg", 12, 16)
+    write_image(root / "A.jpg", 12, 16, seed=1)
+    text = "image,classes\nF\u00fcchse am Bach.jpg,fox\nSUB/1.PNG,bear\n1.jpg,fox\nA.jpg,fox\na.jpg,bear\n"
+    found = {r.id: r.image.relative_to(root).as_posix() for r in read(root, text)[0].records}
+    assert found == {
+        "F\u00fcchse am Bach": "Fu\u0308chse am Bach.jpg",
+        "SUB_1": "sub/1.png",
+        "1": "1.JPG",
+        "A": "A.jpg",
+        "a": "a.jpg",
+    }
+    with pytest.raises(UserError, match=r"line 2: there is no file \S+a\.JPG"):  # which of the two?
+        read(root, "image,classes\na.JPG,fox\n")
+
+
+def test_a_mask_drawn_on_a_rotated_view_is_explained(root):
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = 6
+    Image.open(root / "1.JPG").save(root / "turned.jpg", exif=tag)
+    write_mask(root / "m.png", np.zeros((16, 12)))
+    message = r"m\.png: 12 x 16 pixels, but its image is 16 x 12; the image has a rotation tag, which is not applied"
+    with pytest.raises(UserError, match=message):
+        read(root, "image,classes,mask\nturned.jpg,fox,m.png\n")
 
 
 def test_masks_are_checked(root):

@@ -78,6 +78,12 @@ def test_table_must_know_every_image_of_a_split(root):
         read(root)
 
 
+def test_a_table_that_knows_no_image_is_not_passed_over(root):
+    (root / "labels.csv").write_text("image_id,split,classes\nt0.jpg,train,ant bee\nt1.jpg,train,ant\n")
+    with pytest.raises(UserError, match=r"labels\.csv: .*knows no image of the lists; .* such as t0"):
+        read(root)
+
+
 def test_unknown_label(root):
     (root / "labels.csv").write_text(TABLE.replace("ant bee", "ant bea"))
     with pytest.raises(UserError, match="image t0: unknown class 'bea'; did you mean bee"):

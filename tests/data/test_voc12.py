@@ -82,6 +82,14 @@ def test_augmented_masks_as_png_folder(root, sbd):
     assert (counts["masks_from_sbd"], counts["train"]["differ_from_masks"]) == (0, 2)
 
 
+def test_official_masks_alone(root, sbd):
+    manifest, counts = read(root, train="train_aug", sbd=sbd, masks="SegmentationClass")
+    records = manifest.split("train")
+    assert [r.id for r in records] == AUGMENTED
+    assert {r.id for r in records if r.mask} == set(TRAIN)
+    assert (counts["masks_from_sbd"], counts["train"]["compared_with_masks"]) == (0, 2)
+
+
 def test_disagreements_of_table_xml_and_masks_are_counted_by_image(root, sbd, tmp_path):
     rows = {"2007_000032": "aeroplane person", "2007_000039": "tvmonitor chair", "2008_000002": "tvmonitor"}
     rows |= {"2008_000003": "train person", "2007_000033": "aeroplane", "2008_000009": "cow"}

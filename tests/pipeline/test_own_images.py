@@ -62,7 +62,7 @@ def test_prepare_counts_what_there_is(project):
     found = json.loads((folder / "metrics/dataset.json").read_text())
     assert (found["train"]["images"], found["train"]["images_without_label"]) == (15, 1)
     assert found["train"]["images_with_mask"] == 0
-    assert "15 training images (1 without a label left out) and 0 validation images, no masks" in output["prepare"]
+    assert "15 training images (1 without a label left out) and 0 validation images" in output["prepare"]
 
 
 def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["dataset"] |= {"kind": "voc", "root": "data", "train": "train", "val": "val", "labels": None}
+    params["dataset"] |= {"kind": "voc", "root": "data", "train": "train", "val": "val", "labels": None, "masks": None}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     make_voc(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
@@ -103,7 +103,10 @@ def test_own_images_without_masks_or_validation(project):
     put(project, kind="table", labels="data/mine.csv")
     result = CliRunner().invoke(main)
     assert result.exit_code == 0, result.output
-    assert "1 training images (1 without a label left out) and 0 validation images, no masks" in result.output
+    assert (
+        "1 training images (1 without a label left out) and 0 validation images of 1 classes, no masks (nothing"
+        in result.output
+    )
     assert set(json.loads(Path("metrics/dataset.json").read_text())) == {"classes", "images_with_rotation_tag", "train"}
 
 
