@@ -88,7 +88,8 @@ class Figures:
 
     def __init__(self, path: Path):
         self.path = path
-        self._rows = pd.read_csv(path, dtype={"seed": int}).to_dict("records") if path.exists() else []
+        kinds = {"seed": int, "fingerprint": str}
+        self._rows = pd.read_csv(path, dtype=kinds).to_dict("records") if path.exists() else []
         if any(set(KEYS) - set(row) for row in self._rows[:1]):
             raise UserError(f"{path}: not a table of this command; move it away or name another --out")
 

@@ -22,6 +22,7 @@ from stages._stage import say
 
 GRACE = 60  # seconds an interrupted dvc gets to end its stage by itself
 
+_OWN = {Path("outs.json"), Path("changes.json"), Path("pid")}  # of the copies, no files of the workspace
 DVC = (sys.executable, "-m", "dvc")
 
 
@@ -34,6 +35,7 @@ class Workspace:
     anything runs. The copies stay on disk until all is back: if the process is killed, the next one finishes the job.
 
     Entering it puts back what a killed run left, before anybody reads params.yaml; only one process can be inside.
+    Where that cannot be done without losing something, it says so and keeps the copies.
 
     Args:
         scratch: folder for the copies.
@@ -86,6 +88,7 @@ class Workspace:
         # a session of its own: the terminal's Ctrl-C reaches dvc and its stage through us alone
         command = [*DVC, "exp", "run", *targets, *sets]
         process = subprocess.Popen(command, start_new_session=True, preexec_fn=_interruptible)
+        (self._copy / "pid").write_text(str(process.pid), encoding="utf-8")
         try:
             status = process.wait()
         finally:
@@ -120,7 +123,7 @@ class Workspace:
         for path in _tracked():
             if path not in kept:
                 path.unlink()
-        for path in kept - {Path("outs.json"), Path("changes.json")}:
+        for path in kept - _OWN:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(self._copy / path, path)
         outs = json.loads((self._copy / "outs.json").read_text(encoding="utf-8"))
@@ -134,9 +137,15 @@ class Workspace:
         shutil.rmtree(self._copy)
 
     def _finish_killed(self) -> None:
-        """Put back what a killed run left, unless the workspace has been changed since."""
+        """Put back what a killed run left; UserError if it is still at work, or the workspace was changed since."""
         if not self._copy.exists():
             return
+        pid = self._copy / "pid"
+        if pid.exists() and _at_work(group := int(pid.read_text(encoding="utf-8"))):
+            raise UserError(
+                f"an earlier command was killed, but its dvc (process {group}) is still at work here; wait for it, or "
+                f"end it by kill -INT -{group}"
+            )
         changes = self._copy / "changes.json"
         changes = json.loads(changes.read_text(encoding="utf-8")) if changes.exists() else {}
         before = (self._copy / "params.yaml").read_text(encoding="utf-8")
@@ -146,12 +155,25 @@ class Workspace:
             say("an earlier run was killed: putting the workspace back first")
             self._restore()
         else:
-            say("an earlier run was killed, and the params or the commit changed since: the workspace stays as it is")
-            shutil.rmtree(self._copy)
+            raise UserError(
+                f"an earlier run was killed, and the params or the commit changed since. {self._copy} has the files "
+                "as they were before it: copy back what you want of it, delete that folder and start again"
+            )
 
 
 def _commit() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _at_work(group: int) -> bool:
+    """Whether any process of a process group lives."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # the number went to somebody else's process
+        return False
+    return True
 
 
 def _interruptible() -> None:
@@ -195,7 +217,7 @@ def applied(values: dict, changes: dict[str, str]) -> dict:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that what stands in `finally` is done.
+    """SIGTERM and SIGHUP (a closed terminal) end the block as Ctrl-C does, so that what stands in `finally` is done.
 
     SIGINT is taken anew as well: what a script starts in the background inherits that it is ignored.
     """
@@ -203,7 +225,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ def main(analyse: Analyse, fusion_eval: Fusion) -> str:
         write_cosines(path, cosines, manifest.classes, order)
     with output("plots/analyse_rates.csv") as path:
         write_rates(path, analyse.split, confusions, manifest.classes, order)
-    head, tail = ends(order, analyse.tail_share)
+    head, tail = ends([c for c in order if counts[c]], analyse.tail_share)
     facts = {
         "split": analyse.split,
         "images": len(records),
@@ -99,7 +99,9 @@ def _confusions(rule: CamRule, records: list[Record], num_classes: int) -> dict[
 
 def _figures(cosines, confusions, classes, head, tail) -> dict:
     """Figures of head and tail: cosines in -1..1, gradients in -1..1, rates in percent."""
-    gradients = pd.read_csv("plots/train_sfc_gradients.csv").groupby("class")[["positive", "negative"]].mean()
+    # a class may be called 7 or null
+    read = pd.read_csv("plots/train_sfc_gradients.csv", dtype={"class": str}, keep_default_na=False, na_values=[""])
+    gradients = read.groupby("class")[["positive", "negative"]].mean()
     gradients = gradients.reindex(list(classes))
     own = np.diag(cosines.weight_and_prototype.numpy())
     rates = {}

@@ -9,7 +9,7 @@ import click
 from sfc.errors import UserError
 from sfc.params import Params, load_params
 from stages._experiments import Figures, Fingerprints, Run
-from stages._paper import COCO, METHODS, PRODUCTS, RUNS, SETTINGS, VOC, ablation_table, main_table
+from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
 from stages._stage import output, say
 from stages._workspace import Workspace
 
@@ -129,11 +129,13 @@ def _document(numbers: list[int], rows, params: Params, *, main_results: bool) -
         f"# {'Main results' if main_results else 'Ablations'} on {dataset.root} ({dataset.kind})\n\n"
         f"Ours: mIoU in percent, mean ± sample standard deviation over seeds of train_sfc, on {splits or '-'}. "
         f"Protocol: {protocols}. Paper: {paper}, one figure, beside ours where the split is the same; it is the same "
-        "experiment only if this data set is that one. Made by `python -m stages.paper_tables"
+        "experiment only if this data set is that one (its train figures: the 1,464 images with official masks). "
+        "Made by `python -m stages.paper_tables"
         f"{' --main' if main_results else ''}`.\n\n"
     )
     if main_results:
-        return head + main_table(rows, paper=COCO if dataset.kind == "coco14" else VOC)
+        seg = params.get("seg")
+        return head + main_table(rows, paper=main_figures(dataset.kind, seg.model, seg.backbone.arch))
     return head + "\n".join(ablation_table(number, rows, list(params.get("evaluate.class_sets"))) for number in numbers)
 
 

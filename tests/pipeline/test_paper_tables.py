@@ -163,7 +163,7 @@ def test_a_run_that_fails_says_so_and_the_rest_goes_on(project):
     assert set(rows(project)["seed"]) == {0, 1}
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_an_interrupted_command_leaves_or_finds_the_workspace_as_it_was(project, stop):
     before = state(project)
     (project.root / "hang").write_text("")
@@ -178,9 +178,16 @@ def test_an_interrupted_command_leaves_or_finds_the_workspace_as_it_was(project,
     assert process.wait(30) != 0
     (project.root / "hang").unlink()
     if stop == signal.SIGKILL:  # nobody could clean up: the next one does, first of all
+        assert "its dvc (process" in tables(project, "--tables", "6", "--seeds", "1", status=1).stderr
         for pid in _orphans(project):
             os.kill(pid, signal.SIGKILL)
         assert state(project) != before
+        params = project.root / "params.yaml"
+        left = params.read_text()
+        params.write_text(left.replace("epochs: 6", "epochs: 9"))
+        refused = tables(project, "--tables", "6", "--seeds", "1", status=1).stderr
+        assert "has the files as they were before it: copy back what you want" in refused
+        params.write_text(left)
         assert "an earlier run was killed" in tables(project, "--tables", "6", "--seeds", "1").stderr
         assert rows(project)["miou"][0] == pytest.approx(40 + 4 + 16 + 0.8 + 1.5 + 1)  # V, not what base had set
     assert state(project) == before

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from stages._paper import SETTINGS, ablation_table, main_table, spread
+from stages._paper import SETTINGS, ablation_table, main_figures, main_table, spread
 
 
 def figures(**of_run):
@@ -18,8 +18,11 @@ def figures(**of_run):
 
 
 def test_every_setting_is_scored_by_its_cam_and_shown_beside_the_papers_figure():
-    text = ablation_table(4, figures(base=[10.0], I=[20.0, 22.0], II=[30.0], V=[50.0]), ["few"])
-    assert "| base | no | no | no | classifier | train | 1 | 10.0 | 55.1 |" in text
+    text = ablation_table(
+        4, figures(Base=[9.0], **{"both scales": [10.0]}, I=[20.0, 22.0], II=[30.0], V=[50.0]), ["few"]
+    )
+    assert "| Base | no | no | no | classifier | train | 1 | 9.0 | 55.1 |" in text
+    assert "| both scales | no | no | no | classifier | train | 1 | 10.0 | - |" in text
     assert "| I | yes | no | no | classifier | train | 2 | 21.0 ± 1.4 | 55.9 |" in text
     assert "| II | no | yes | yes | sum | train | 1 | 32.0 | 62.4 |" in text
     assert "| III | yes | yes | no | sum | train | 0 | - | 62.4 |" in text
@@ -30,8 +33,8 @@ def test_every_setting_is_scored_by_its_cam_and_shown_beside_the_papers_figure()
 
 
 def test_gains_are_differences_within_a_seed():
-    text = ablation_table(7, figures(base=[10.0, 20.0], V=[13.0, 24.0], VI=[15.0]), ["few"])
-    # of the sum (2 more) over base's classifier: 5 and 6; few: 2 * 13 + 2 - 2 * 10 = 8 and 10
+    text = ablation_table(7, figures(Base=[10.0, 20.0], V=[13.0, 24.0], VI=[15.0]), ["few"])
+    # of the sum (2 more) over Base's classifier: 5 and 6; few: 2 * 13 + 2 - 2 * 10 = 8 and 10
     assert f"| V | overall | train | 2 | {spread(pd.Series([5.0, 6.0]))} | 9.6 |" in text
     assert f"| V | few | train | 2 | {spread(pd.Series([8.0, 10.0]))} | 12.9 |" in text
     assert "| VI | overall | train | 1 | 7.0 | 6.9 |" in text
@@ -54,6 +57,16 @@ def test_main_results_take_each_methods_own_cam_and_every_product():
     assert "| sipe | CAM | train | 1 | 51.0 | - |" in text
     assert "| sfc | CAM | train | 1 | 62.0 | 64.7 |" in text
     assert "| sfc | segmentation | val | 1 | 70.0 | 71.2 |" in text
+
+
+def test_segmentation_stands_beside_the_papers_figure_of_its_own_trunk():
+    seg = ("sfc", "seg", "val")
+    assert main_figures("voc12", "deeplabv2", "resnet101")[seg] == 71.2
+    assert main_figures("voc", "largefov", "wideresnet38")[seg] == 70.2
+    assert main_figures("coco14", "deeplabv2", "resnet101")[seg] == 46.8
+    assert seg not in main_figures("voc12", "deeplabv2", "resnet50")
+    assert main_figures("coco14", "largefov", "wideresnet38") == {("sipe", "seg", "val"): 43.6}
+    assert main_figures("table", "deeplabv2", "resnet18")["sfc", "cam", "train"] == 64.7
 
 
 def test_settings_differ_from_one_another():
