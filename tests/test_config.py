@@ -151,6 +151,9 @@ def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML") as error:
         load_params(broken)
     assert "\n" not in str(error.value)
+    (tmp_path / "p.yaml").write_bytes("# größer\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"p\.yaml: not UTF-8 text .*; save it as UTF-8"):
+        load_params(tmp_path / "p.yaml")
 
 
 def test_sections_are_frozen():

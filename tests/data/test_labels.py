@@ -49,6 +49,13 @@ def test_xml_takes_objects_but_not_their_parts(tmp_path):
         read_xml_labels(tmp_path / "a.xml")
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "utf-7", "klingon"])
+def test_xml_in_an_encoding_that_cannot_be_read(tmp_path, encoding):
+    (tmp_path / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>\n<annotation></annotation>')
+    with pytest.raises(UserError, match=r"a\.xml: not a VOC annotation file"):
+        read_xml_labels(tmp_path / "a.xml")
+
+
 def test_class_indices():
     assert class_indices(["dog", "ant"], ("ant", "bee", "dog")) == (0, 2)
     with pytest.raises(UserError, match="unknown class 'dgo'; did you mean dog"):

@@ -123,6 +123,11 @@ def test_missing_list_root_and_mask_folder(root):
         read(root / "nothing")
     with pytest.raises(UserError, match=r"dataset\.masks: no such folder"):
         read(root, masks="Nothing")
+    (root / "JPEGImages").rename(root / "images")
+    with pytest.raises(
+        UserError, match=r"dataset\.root: no folder \S+JPEGImages; name the folder that has JPEGImages/"
+    ):
+        read(root)
 
 
 def test_splits_must_be_disjoint(root):

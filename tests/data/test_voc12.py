@@ -1,5 +1,6 @@
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -158,6 +159,15 @@ def test_rotation_tags_are_not_applied(root):
         image.save(path, exif=exif)
     manifest, _ = read(root)
     assert (manifest.records[0].height, manifest.records[0].width) == (12, 16)
+
+
+def test_faults_of_drawn_masks_name_the_file_they_were_drawn_from(root, sbd):
+    write_mat(sbd / "cls" / "2008_000002.mat", np.zeros((12, 20), np.uint8))
+    write_mat(sbd / "cls" / "2008_000003.mat", np.full((12, 16), 33, np.uint8))
+    with pytest.raises(UserError) as caught:
+        read(root, train="train_aug", sbd=sbd)
+    assert f"{sbd}/cls/2008_000002.mat: 20 x 12 pixels, but its image is 16 x 12" in str(caught.value)
+    assert f"{sbd}/cls/2008_000003.mat: value 33 is none of the 20 classes" in str(caught.value)
 
 
 def test_wrong_folders(root, tmp_path):

@@ -84,6 +84,15 @@ def test_uncommitted_edits_stay_without_force(project):
     assert "sfc.lr: 0.03 -> 0.1" in run("voc12", "--force").stdout
 
 
+def test_a_file_that_is_not_utf_8_is_replaced_only_by_force(project, monkeypatch):
+    project.write_bytes("# größer\n".encode("latin-1"))
+    assert "params.yaml has edits that git does not have" in run("demo", code=1).output
+    monkeypatch.setenv("PATH", "")  # no git: nobody knows whether the edits are kept
+    assert "params.yaml has edits that git does not have" in run("demo", code=1).output
+    run("demo", "--force")
+    assert project.read_bytes() == (ROOT / "presets/demo.yaml").read_bytes()
+
+
 def test_unknown_name(project):
     assert "there is no preset voc; there are coco14, demo," in run("voc", code=1).output
 
