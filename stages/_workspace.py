@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from dvc.repo import Repo
 
@@ -166,14 +167,12 @@ def _commit() -> str:
 
 
 def _at_work(group: int) -> bool:
-    """Whether any process of a process group lives."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # the number went to somebody else's process
-        return False
-    return True
+    """Whether any process of a process group runs; one that has ended and is not yet collected does not."""
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _interruptible() -> None:

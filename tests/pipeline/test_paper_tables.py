@@ -11,6 +11,7 @@ from functools import partial
 import pandas as pd
 import pytest
 
+from stages._workspace import _at_work
 from tests.pipeline.project import ROOT, Project
 
 PIPELINE = """
@@ -191,6 +192,15 @@ def test_an_interrupted_command_leaves_or_finds_the_workspace_as_it_was(project,
         assert "an earlier run was killed" in tables(project, "--tables", "6", "--seeds", "1").stderr
         assert rows(project)["miou"][0] == pytest.approx(40 + 4 + 16 + 0.8 + 1.5 + 1)  # V, not what base had set
     assert state(project) == before
+
+
+def test_a_process_that_has_ended_is_not_at_work():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    assert _at_work(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not collected yet, as under a slow init
+    assert not _at_work(process.pid)
+    process.communicate()
 
 
 def _orphans(project):
