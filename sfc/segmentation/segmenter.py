@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import nn
@@ -9,8 +10,8 @@ from torch import nn
 from sfc.segmentation.trunk import build_trunk, freeze_batch_norm
 
 
-class Segmenter(nn.Module):
-    """A trunk, `backbone`, which a subclass gives a head whose `classes` are its last layers.
+class Segmenter(nn.Module, ABC):
+    """A trunk, `backbone`, which a subclass gives a head.
 
     Args:
         arch: resnet18, resnet34, resnet50, resnet101 or wideresnet38.
@@ -48,9 +49,9 @@ class Segmenter(nn.Module):
         if batch_norm == "frozen":
             freeze_batch_norm(self.backbone)
 
+    @abstractmethod
     def head(self) -> list[nn.Conv2d]:
         """The convolutions of the head, which learn faster than the trunk."""
-        raise NotImplementedError
 
     def parameter_groups(self, *, lr: float, head_lr_scale: float, weight_decay: float) -> list[dict]:
         """For the optimiser: the trunk at `lr`, head weights at `head_lr_scale` times it, its biases at twice that."""
