@@ -47,7 +47,7 @@ def fit(
     optimiser: torch.optim.Optimizer,
     clip_norm: float | None,
     save: Callable[[Path], None],
-    curve: Sequence[str],
+    losses: Sequence[str],
     facts: dict[str, int],
 ) -> float:
     """Train `objective` on `samples`, going on from a scratch checkpoint where there is one, and write the results.
@@ -56,8 +56,7 @@ def fit(
         section: the stage's own params; its random_seed, batch_size, precision and power are used here.
         other_sections, inputs: with `section`, what the result depends on beside the code.
         save: writes the trained model, to out/{its name}.safetensors.
-        curve: the losses that are columns of the curve, whether this run has them or not: DVC leaves a plot out
-            altogether when one of its columns is missing.
+        losses: names of the losses beside "loss", in the order of the curve; a run need not have all of them.
         facts: put into the metrics file beside the steps and the last losses.
 
     Returns:
@@ -89,7 +88,7 @@ def fit(
     if distributed.is_main():
         with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
             save(path)
-        _write_curve(f"plots/{stage}.csv", rows, curve)
+        _write_curve(f"plots/{stage}.csv", rows, ["loss", *losses])
         last = {name: value for name, value in rows[-1].items() if name != "step"}
         write_json(f"metrics/{stage}.json", {"steps": steps, **facts, "last": last})
         checkpoint.delete()
@@ -120,6 +119,7 @@ def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequenc
 
 
 def _write_curve(path: str, rows: list[dict[str, float]], losses: Sequence[str]) -> None:
-    """The rows of `sfc.training.loop.train` as CSV: `step`, then `losses`, empty where a run has no such loss."""
+    """The rows of `sfc.training.loop.train` as CSV, a line for each step and loss: any losses make one chart."""
+    lines = [(row["step"], name, row[name]) for name in losses for row in rows if name in row]
     with output(path) as temporary:
-        pd.DataFrame(rows, columns=["step", *losses]).to_csv(temporary, index=False, float_format="%.6g")
+        pd.DataFrame(lines, columns=["step", "loss", "value"]).to_csv(temporary, index=False, float_format="%.6g")

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pandas as pd
-import torch
 
 from sfc.analysis.images import shared_features
 from sfc.analysis.summary import activations, end_means, ends, head_to_tail, spread_over_classes
-from sfc.analysis.tables import write_cosines, write_rates
-from sfc.calibration.network import load_cam_network
-from sfc.config import Analyse, Fusion
-from sfc.data.images import read_mask
-from sfc.data.manifest import Record, read_manifest
-from sfc.evaluation.cam_rule import CamRule
-from sfc.evaluation.confusion import Confusion, scores
-from sfc.localization.fusion import label_keys, to_labels
-from sfc.localization.store import CamStore
+from sfc.analysis.tables import read_rates, write_cosines, write_rates
+from sfc.config import Analyse
+from sfc.data.manifest import read_manifest
+from sfc.methods import load_cam_network
 from stages._stage import device, output, progress, say, stage, workers, write_json
 
 PROTOCOL = {
-    "masks": "pixels by the masks, of images that have one, evenly over classes; CAMs by the rule of fusion.eval",
+    "masks": "pixels by the masks, of images that have one, evenly over classes; rates as evaluate@cam has them",
     "seeds": "no masks: pixels by the seeds of the CAMs, so nothing can be called over- or under-activated",
 }
 
 
 @stage(
-    "Measure what classes share in the trained CAM network (Eq. 10 to 16), and over- and under-activation.\n\n"
-    "Before and after calibration: within a model, the classifier-weight CAM against the sum with the prototype CAM "
-    "(Eq. 9); between models, dvc metrics diff and dvc plots diff of an experiment without the losses.",
-    reads="out/manifest.csv, classes.json, label_stats.csv, sfc.safetensors, cams; plots/train_sfc_gradients.csv; the "
-    "images, and masks where there are any",
+    "Measure what classes share in the trained CAM network (Eq. 10 to 16), beside over- and under-activation.\n\n"
+    "Before and after calibration: within a model, the first kind of CAM against the one that stands for the method "
+    "(SFC: classifier-weight CAM and the sum of Eq. 9); between models, dvc metrics diff and dvc plots diff of an "
+    "experiment without the losses.",
+    reads="out/manifest.csv, classes.json, cam.safetensors; plots/train_cam_gradients.csv and "
+    "evaluate_cam_per_class.csv; the images, and masks where there are any",
     writes="metrics/analyse.json, plots/analyse_cosines.csv, plots/analyse_rates.csv",
-    params=("analyse", "fusion.eval"),
 )
-def main(analyse: Analyse, fusion_eval: Fusion) -> str:
+def main(analyse: Analyse) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split(analyse.split)
     with_mask = [record for record in records if record.mask]
     pixels, records = ("masks", with_mask) if with_mask else ("seeds", records)
     records = [records[i] for i in spread_over_classes([r.labels for r in records], analyse.images)]
-    counts = pd.read_csv("out/label_stats.csv")["n"].tolist()
+    counts = manifest.label_matrix(manifest.split("train")).sum(0).astype(int).tolist()
     order = head_to_tail(counts)
 
     if not with_mask:
         say(f"analyse: no image of {analyse.split} has a mask: no over- or under-activation to measure")
     target = device()
     cosines = shared_features(
-        load_cam_network("out/sfc.safetensors", target),
+        load_cam_network("out/cam.safetensors", target),
         records,
         use_masks=pixels == "masks",
         scale=analyse.scale,
@@ -60,12 +52,11 @@ def main(analyse: Analyse, fusion_eval: Fusion) -> str:
         workers=workers(),
         progress=progress,
     )
-    rule = CamRule(CamStore("out/cams"), **fusion_eval.model_dump())
-    confusions = _confusions(rule, records if pixels == "masks" else [], len(manifest.classes) + 1)
+    rates = read_rates("plots/evaluate_cam_per_class.csv", analyse.split, manifest.classes)
     with output("plots/analyse_cosines.csv") as path:
         write_cosines(path, cosines, manifest.classes, order)
     with output("plots/analyse_rates.csv") as path:
-        write_rates(path, analyse.split, confusions, manifest.classes, order)
+        write_rates(path, analyse.split, rates, manifest.classes, order)
     head, tail = ends([c for c in order if counts[c]], analyse.tail_share)
     facts = {
         "split": analyse.split,
@@ -76,41 +67,21 @@ def main(analyse: Analyse, fusion_eval: Fusion) -> str:
         "head": " ".join(manifest.classes[c] for c in head),
         "tail": " ".join(manifest.classes[c] for c in tail),
     }
-    write_json("metrics/analyse.json", facts | _figures(cosines, confusions, manifest.classes, head, tail))
+    write_json("metrics/analyse.json", facts | _figures(cosines, rates, manifest.classes, head, tail))
     return f"analyse: {len(records)} images of {analyse.split}, pixels by {pixels}, to metrics/analyse.json"
 
 
-def _confusions(rule: CamRule, records: list[Record], num_classes: int) -> dict[str, Confusion]:
-    """Of the first kind of CAM alone, before calibration, and of all, after it; a store may have one kind only."""
-    confusions = {method: Confusion(num_classes) for method in (rule.methods[0], rule.methods[-1])}
-
-    def add(record: Record) -> None:
-        truth, normalised = read_mask(record.mask), rule.normalised(record)
-        for method, confusion in confusions.items():
-            labels = to_labels(rule.cams(normalised, method).max(0).indices, label_keys(record.labels))
-            confusion.add(record.id, truth, labels)
-
-    torch.set_num_threads(1)  # each thread below takes an image of its own
-    with ThreadPoolExecutor(workers() or 1) as pool:
-        for _ in progress(pool.map(add, records), total=len(records), label="CAMs"):
-            pass
-    return confusions
-
-
-def _figures(cosines, confusions, classes, head, tail) -> dict:
+def _figures(cosines, rates, classes, head, tail) -> dict:
     """Figures of head and tail: cosines in -1..1, gradients in -1..1, rates in percent."""
     # a class may be called 7 or null
-    read = pd.read_csv("plots/train_sfc_gradients.csv", dtype={"class": str}, keep_default_na=False, na_values=[""])
+    read = pd.read_csv("plots/train_cam_gradients.csv", dtype={"class": str}, keep_default_na=False, na_values=[""])
     gradients = read.groupby("class")[["positive", "negative"]].mean()
     gradients = gradients.reindex(list(classes))
     own = np.diag(cosines.weight_and_prototype.numpy())
-    rates = {}
-    for method, confusion in confusions.items():
-        found = scores(confusion.matrix)
-        rates[method] = {
-            name: end_means(100 * getattr(found, name)[1:], head, tail)
-            for name in ("false_positive_rate", "false_negative_rate")
-        }
+    found = {
+        name: {rate: end_means(values, head, tail) for rate, values in of_classes.items()}
+        for name, of_classes in rates.items()
+    }
     return {
         "activation": {
             "classifier_weight": activations(cosines.weight_on_pixels.numpy(), head, tail),
@@ -118,7 +89,7 @@ def _figures(cosines, confusions, classes, head, tail) -> dict:
         },
         "weight_and_prototype": end_means(own, head, tail),
         "gradient": {side: end_means(gradients[side].to_numpy(), head, tail) for side in gradients},
-        **rates,
+        **found,
     }
 
 

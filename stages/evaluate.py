@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Annotated
 
 import click
 import torch
+from sfc.label_archive import LabelArchive
 
+from sfc.config import Evaluate, Fusion
 from sfc.data.manifest import read_manifest
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.evaluation.confusion import scores
 from sfc.evaluation.coverage import covered_splits
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
-from sfc.evaluation.tables import write_confusion, write_per_class
+from sfc.evaluation.tables import Measured, write_confusion, write_per_class
 from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.evaluation.thresholds import sweep_thresholds
 from sfc.localization.store import CamStore
-from sfc.refinement.label_archive import LabelArchive
-from stages._stage import output, progress, stage, workers, write_json
+from stages._stage import Param, output, progress, stage, workers, write_json
 
 PATHS = {
     "cam": "out/cams",
@@ -37,15 +39,15 @@ MEANING = {
 
 @click.argument("product", type=click.Choice(list(PATHS)))
 @stage(
-    "Measure a product against the masks of the images it covers (fusion.eval is for cam alone).",
+    "Measure a product against the masks of the images it covers (the fusion is for cam alone).",
     reads=f"out/manifest.csv, out/classes.json, the masks; {', '.join(PATHS.values())}",
-    writes="metrics/PRODUCT.json, plots/PRODUCT_per_class.csv, plots/PRODUCT_confusion.json, out/gallery/PRODUCT/",
-    params=("evaluate", "fusion.eval"),
+    writes="metrics/evaluate_PRODUCT.json, plots/evaluate_PRODUCT_per_class.csv and _confusion.json, "
+    "out/gallery/PRODUCT/",
 )
-def main(product, evaluate, fusion_eval):
+def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
-    ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion_eval)
+    ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion)
     metrics, measured = {}, []
     # predict alone may have had no image: a data set need not have the split it was asked for
     splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
@@ -55,30 +57,32 @@ def main(product, evaluate, fusion_eval):
         tally = new_tally()
         if with_mask:
             _add_all(tally, with_mask, f"{product} on {split}")
-            metrics[split] |= {"protocol": tally.protocol, **tally.metrics(sets)}
+            metrics[split] |= {"protocol": tally.protocol, "stands_for": tally.stands_for, **tally.metrics(sets)}
         else:
             metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
         measured.append((split, with_mask or records, tally))
     # Plots and gallery show one split, so that products can be laid side by side: the first that has masks.
-    split, records, tally = next((m for m in measured if metrics[m[0]]["images"]), measured[0])
-    with output(f"plots/{product}_per_class.csv") as path:
-        write_per_class(path, product, split, tally.main, manifest.classes)
-    with output(f"plots/{product}_confusion.json") as path:
+    measured.sort(key=lambda found: not metrics[found[0]]["images"])
+    split, records, tally = measured[0]
+    with output(f"plots/evaluate_{product}_per_class.csv") as path:
+        tables = [Measured(name, counted.stands_for, counted.confusions) for name, _, counted in measured]
+        write_per_class(path, product, tables, manifest.classes)
+    with output(f"plots/evaluate_{product}_confusion.json") as path:
         write_confusion(path, tally.main, manifest.classes)
     with output(f"out/gallery/{product}") as folder:
         folder.mkdir()
         blocks = [block(record) for record in choose(records, evaluate.gallery)]
         sheets = write_sheets(folder, product, f"{product}: {MEANING[product]}, {split} images", blocks)
-    write_json(f"metrics/{product}.json", metrics)
+    write_json(f"metrics/evaluate_{product}.json", metrics)
     figures = ", ".join(_figure(split, tally, splits[split]) for split, _, tally in measured)
-    return f"evaluate {product}: {figures}; metrics/{product}.json, {sheets} sheets in out/gallery/{product}"
+    return f"evaluate {product}: {figures}; metrics/evaluate_{product}.json, {sheets} sheets in out/gallery/{product}"
 
 
-def _open(product, classes, sweep, fusion_eval):
+def _open(product, classes, sweep, fusion):
     """The product's image ids, a function that makes an empty tally, and one that draws a record's gallery block."""
     if product == "cam":
         store = CamStore(PATHS[product])
-        rule = CamRule(store, **fusion_eval.model_dump())
+        rule = CamRule(store, **fusion.model_dump())
         thresholds = sweep_thresholds(sweep.start, sweep.stop, sweep.step)
         return store.ids, partial(CamTally, rule, len(classes) + 1, thresholds), partial(cam_block, rule, classes)
     archive = LabelArchive(PATHS[product])

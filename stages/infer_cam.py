@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 
 from sfc.backbone import fold_batch_norm
-from sfc.calibration.network import load_cam_network
+from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams
 from sfc.localization.store import CamStore, CamWriter, empty_maps
+from sfc.methods import load_cam_network
 from sfc.training import distributed
 from stages._spread import shared_folder
 from stages._stage import device, progress, say, stage, workers, write_json
@@ -17,11 +18,10 @@ from stages._stage import device, progress, say, stage, workers, write_json
 
 @stage(
     "Infer the CAMs of the trained method, of all its kinds at all scales.",
-    reads="out/manifest.csv, out/classes.json, out/sfc.safetensors, the images",
+    reads="out/manifest.csv, out/classes.json, out/cam.safetensors, the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
-    params=("cam",),
 )
-def main(cam) -> str:
+def main(cam: Cam) -> str:
     target = device()
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
@@ -31,7 +31,7 @@ def main(cam) -> str:
         raise UserError("cam.splits: the manifest has no image in any of these splits; name train")
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
-    network = load_cam_network("out/sfc.safetensors", target)
+    network = load_cam_network("out/cam.safetensors", target)
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
     network = network.to(dtype=dtype, memory_format=torch.channels_last)

@@ -1,6 +1,9 @@
-"""Stage label_stats: how often each class occurs, and the weight that follows from it."""
+"""Stage label_stats: how often each class occurs, the weight that follows from it, and what the method reads."""
 
 from __future__ import annotations
+
+import json
+from typing import Annotated
 
 import click
 import numpy as np
@@ -13,40 +16,62 @@ from sfc.calibration.label_stats import (
     label_stats_csv,
 )
 from sfc.config import Dc, Ibr
+from sfc.config_types import Section
 from sfc.data.batches import steps_per_epoch
 from sfc.data.labels import class_indices, read_label_table
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
-from stages._stage import output, stage, write_json
+from stages._stage import MethodSections, Param, output, stage, write_json
 
 # C_IBR describes the data and the bank, not one training run, so neither is a param
 SIMULATION = {"epochs": 10, "seed": 0}
 
 
 @stage(
-    "Count the classes of the training images and compute the distribution coefficient (Eq. 6).\n\n"
+    "Count the classes of the training images, compute the distribution coefficient (Eq. 6), and put together what the "
+    "chosen method reads.\n\n"
     "With --labels: print the same table for a label table alone, without images, and write nothing.",
     reads="out/manifest.csv, out/classes.json; with --labels only that file",
-    writes="out/label_stats.csv, metrics/label_stats.json",
-    params=("ibr", "dc", "sfc.batch_size"),
+    writes="out/label_stats.csv, out/method.json, metrics/label_stats.json",
 )
 @click.option("--labels", metavar="FILE.csv", help="A label table (image_id,split,classes).")
 @click.option("--split", metavar="NAME", help="The split of --labels to count; without it the table's first.")
-def main(labels: str | None, split: str | None, ibr: Ibr, dc: Dc, sfc_batch_size: int) -> str:
+def main(
+    labels: str | None,
+    split: str | None,
+    ibr: Ibr,
+    dc: Dc,
+    batch_size: Annotated[int, Param("train_cam.batch_size")],
+    method: Annotated[str, Param("train_cam.method")],
+    sections: Annotated[dict[str, Section], MethodSections(declared=True)],
+) -> str:
     if labels is not None:
         classes, matrix = _from_table(labels, split)
-        stats, _ = _stats(matrix, ibr, dc, sfc_batch_size)
+        stats, _ = _stats(matrix, ibr, dc, batch_size)
         click.echo(label_stats_csv(stats, classes), nl=False)
         return f"label_stats: {len(matrix):,} images of {len(classes)} classes"
     if split is not None:
         raise UserError("--split names a split of a label table; give the table with --labels")
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     matrix = manifest.label_matrix(manifest.split("train"))
-    stats, facts = _stats(matrix, ibr, dc, sfc_batch_size)
+    stats, facts = _stats(matrix, ibr, dc, batch_size)
     with output("out/label_stats.csv") as path:
         path.write_text(label_stats_csv(stats, manifest.classes), encoding="utf-8")
+    _write_method("out/method.json", method, sections, stats)
     write_json("metrics/label_stats.json", {"split": "train", "images": len(matrix), **facts})
     return f"label_stats: {len(matrix):,} images of {len(manifest.classes)} classes to out/label_stats.csv"
+
+
+def _write_method(path: str, method: str, sections: dict[str, Section], stats: LabelStats) -> None:
+    """What the chosen method reads, and nothing else: train_cam depends on this file, not on the sections.
+
+    So a param of another method does not train again. DC with the digits of out/label_stats.csv.
+    """
+    params = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    dc = [float(f"{value:.10g}") for value in stats.dc] if "dc" in sections else None
+    with output(path) as temporary:
+        text = json.dumps({"method": method, "params": params, "dc": dc}, indent=2, sort_keys=True)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
@@ -67,7 +92,9 @@ def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
 
 def _stats(matrix: np.ndarray, ibr: Ibr, dc: Dc, batch_size: int) -> tuple[LabelStats, dict]:
     """The stats, and the facts of them that go to the metrics."""
-    n_iter = steps_per_epoch(len(matrix), batch_size, param="sfc.batch_size") if dc.n_iter == "auto" else dc.n_iter
+    n_iter = dc.n_iter
+    if n_iter == "auto":
+        n_iter = steps_per_epoch(len(matrix), batch_size, param="train_cam.batch_size")
     c_ibr = dc.c_ibr
     if c_ibr == "auto":
         c_ibr = classes_per_image(matrix)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
-from sfc.calibration.base import BaseNetwork
+from sfc.calibration.network import CamNetwork
 from sfc.data.images import normalise, read_mask, resize_label
 from sfc.data.manifest import Record
 from sfc.data.whole_images import equal_sizes
@@ -18,7 +18,7 @@ from sfc.localization.multiscale import ScaledBatches
 
 
 def shared_features(
-    network: BaseNetwork,
+    network: CamNetwork,
     records: Sequence[Record],
     *,
     use_masks: bool,

@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from sfc.analysis.shared_features import SharedFeatures
-from sfc.evaluation.confusion import Confusion, scores
+from sfc.errors import UserError
 from sfc.evaluation.tables import BACKGROUND
 
+RATES = ("false_positive_rate", "false_negative_rate")
 KINDS = ("classifier weight on pixels", "prototype on pixels", "classifier weight and prototype")
 
 
@@ -31,18 +35,45 @@ def write_cosines(path: Path, found: SharedFeatures, classes: Sequence[str], ord
     _write(path, ("kind", "of", "class", "cosine"), rows)
 
 
+def read_rates(path: Path | str, split: str, classes: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Over- and under-activation as evaluate has measured them, of the first map and the one that stands for the CAMs.
+
+    Returns:
+        Map -> rate -> (C,) percent of the union, NaN where unknown. No map where the split was not measured.
+
+    Raises:
+        UserError: no such table, or one of other classes.
+    """
+    try:
+        # a class may be called 7 or null
+        table = pd.read_csv(path, dtype={"class": str}, keep_default_na=False, na_values={rate: [""] for rate in RATES})
+        table = table[table["split"] == split]
+        names = list(dict.fromkeys([*table["map"][:1], *table["map"][table["main"] == "yes"]]))
+        found = {}
+        for name in names:
+            rows = table[table["map"] == name].set_index("class").loc[list(classes)]
+            found[name] = {rate: rows[rate].to_numpy(np.float64) for rate in RATES}
+        return found
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage evaluate@cam first") from None
+    except (ValueError, KeyError):
+        raise UserError(f"{path}: not what evaluate@cam writes of these classes; run it again") from None
+
+
 def write_rates(
-    path: Path, split: str, confusions: Mapping[str, Confusion], classes: Sequence[str], order: Sequence[int]
+    path: Path,
+    split: str,
+    rates: Mapping[str, Mapping[str, np.ndarray]],
+    classes: Sequence[str],
+    order: Sequence[int],
 ) -> None:
-    """CSV with a row for each CAM and class: over- and under-activated share of the union, in percent."""
+    """CSV with a row for each map of `read_rates` and class: over- and under-activated share of the union, in percent."""
     rows = []
-    for method, confusion in confusions.items():
-        found = scores(confusion.matrix)
+    for name, of_classes in rates.items():
         for c in order:
-            rates = (found.false_positive_rate[c + 1], found.false_negative_rate[c + 1])
-            cells = ("" if math.isnan(rate) else f"{100 * rate:.4f}" for rate in rates)
-            rows.append((f"{method} CAM", split, classes[c], *cells))
-    _write(path, ("product", "split", "class", "false_positive_rate", "false_negative_rate"), rows)
+            cells = ("" if math.isnan(of_classes[rate][c]) else f"{of_classes[rate][c]:.4f}" for rate in RATES)
+            rows.append((f"{name} CAM", split, classes[c], *cells))
+    _write(path, ("product", "split", "class", *RATES), rows)
 
 
 def _write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

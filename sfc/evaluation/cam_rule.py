@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from sfc.data.manifest import Record
 from sfc.errors import UserError
-from sfc.localization.fusion import EPS, background_rule, fuse, normalise_scales
+from sfc.localization.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
 from sfc.localization.store import CamStore
 
 
@@ -15,16 +16,21 @@ class CamRule:
     """One fusion of the CAMs of a store.
 
     Attributes:
-        methods: what can be measured from the store: each kind alone and, where the sum of both stands for the
-            store's method, that sum (Eq. 9).
+        methods: what can be measured from the store: each kind alone and, where several kinds stand for the store's
+            method, their weighted sum (for SFC Eq. 9), "sum".
         main: the one of `methods` that stands for the store's method: "sum", or the only kind in `CamStore.fused`.
+
+    Raises:
+        UserError: the weights are not those of the kinds that stand for the store's method.
     """
 
-    def __init__(self, store: CamStore, *, prototype_weight: float, fg_gain: float, bg_offset: float):
+    def __init__(self, store: CamStore, *, weights: Mapping[str, float], fg_gain: float, bg_offset: float):
+        check_weights(store.fused, weights)
         self.store = store
         self.main = store.fused[0] if len(store.fused) == 1 else "sum"
         self.methods = (*store.kinds, "sum") if self.main == "sum" else store.kinds
-        self._weight = prototype_weight
+        self.weights = dict(weights)
+        self._rows = [store.kinds.index(kind) for kind in store.fused]
         self._rule = {"fg_gain": fg_gain, "bg_offset": bg_offset}
 
     def normalised(self, record: Record) -> Tensor:
@@ -40,12 +46,12 @@ class CamRule:
     def cams(self, normalised: Tensor, method: str) -> Tensor:
         """(K', H, W) maps of a method under the background rule, whose argmax is the label."""
         if method == "sum":
-            return fuse(normalised, prototype_weight=self._weight, **self._rule)
+            return fuse(normalised[self._rows], self.store.fused, weights=self.weights, **self._rule)
         return background_rule(normalised[self.store.kinds.index(method)], **self._rule)
 
     def foreground(self, normalised: Tensor, method: str) -> Tensor:
         """(C', H, W) foreground maps of a method, each with maximum 1 and no background rule."""
         if method != "sum":
             return normalised[self.store.kinds.index(method), 1:]
-        total = torch.add(normalised[0, 1:], normalised[1, 1:], alpha=self._weight)
+        total = weighted_sum(normalised[self._rows, 1:], [self.weights[kind] for kind in self.store.fused])
         return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

@@ -5,24 +5,40 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sfc.evaluation.confusion import Confusion, scores
 
 BACKGROUND = "background"
 
 
-def write_per_class(path: Path, product: str, split: str, confusion: Confusion, classes: Sequence[str]) -> None:
-    """CSV with a row for background and each class; rates in percent, empty where undefined; `images` that show it."""
-    found = scores(confusion.matrix)
-    rates = {name: getattr(found, name) for name in ("iou", "false_positive_rate", "false_negative_rate")}
+class Measured(NamedTuple):
+    """What was counted of a product on a split: the confusion matrix of each map, and which map is the product's."""
+
+    split: str
+    main: str
+    confusions: Mapping[str, Confusion]
+
+
+def write_per_class(path: Path, product: str, measured: Sequence[Measured], classes: Sequence[str]) -> None:
+    """CSV with a row for background and each class, of every map of every split.
+
+    Rates in percent, empty where undefined; `images` that show the class. `main` is "yes" for the map that stands for
+    the product, and `shown` for the rows that charts draw: of the main map, on the first of `measured`.
+    """
+    rates = ("iou", "false_positive_rate", "false_negative_rate")
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(("product", "split", "class", *rates, "images"))
-        for k, name in enumerate((BACKGROUND, *classes)):
-            values = (_percent(rate[k]) for rate in rates.values())
-            table.writerow((product, split, name, *values, confusion.images[k]))
+        table.writerow(("product", "split", "map", "main", "shown", "class", *rates, "images"))
+        for place, (split, main, confusions) in enumerate(measured):
+            for name, confusion in confusions.items():
+                flags = ("yes" if name == main else "no", "yes" if name == main and place == 0 else "no")
+                found = scores(confusion.matrix)
+                for k, label in enumerate((BACKGROUND, *classes)):
+                    values = (_percent(getattr(found, rate)[k]) for rate in rates)
+                    table.writerow((product, split, name, *flags, label, *values, confusion.images[k]))
 
 
 def write_confusion(path: Path, confusion: Confusion, classes: Sequence[str]) -> None:

@@ -14,26 +14,23 @@ from sfc.evaluation.thresholds import ThresholdSweep
 from sfc.localization.fusion import label_keys, to_labels
 from sfc.refinement.label_archive import LabelArchive
 
-_STANDS_FOR = {
-    "classifier": "the classifier CAM alone",
-    "prototype": "the prototype CAM alone",
-    "sum": "classifier CAM + prototype_weight x prototype CAM",
-}
-
 
 class LabelTally:
     """Measures the label maps of an archive; `add` may be called from several threads.
 
     Attributes:
-        main: the confusion matrix that stands for the product.
+        confusions: the confusion matrix, under "labels".
+        stands_for: "labels".
         protocol: how labels come from the product, in words.
     """
 
     protocol = "label maps as written, 255 counted as background"
+    stands_for = "labels"
 
     def __init__(self, archive: LabelArchive, num_classes: int):
         self.archive = archive
         self.main = Confusion(num_classes)
+        self.confusions = {self.stands_for: self.main}
 
     def add(self, record: Record) -> None:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""
@@ -49,15 +46,17 @@ class CamTally:
     """Measures every method of a CAM store in one pass; `add` may be called from several threads.
 
     Attributes:
-        main: the confusion matrix that stands for the product: of `CamRule.main`.
+        confusions: of every method of `CamRule` under the fixed background rule.
+        stands_for: the one of them that stands for the product, `CamRule.main`; its matrix is `main`.
         protocol: how labels come from the product, in words.
-        confusions: of every method under the fixed background rule.
     """
 
     def __init__(self, rule: CamRule, num_classes: int, thresholds: Sequence[float]):
         self.rule = rule
+        self.stands_for = rule.main
+        shares = " + ".join(f"{weight:g} x {kind}" for kind, weight in rule.weights.items())
         self.protocol = (
-            f"fixed background rule; {_STANDS_FOR[rule.main]} stands for the method; "
+            f"fixed background rule; {rule.main} ({shares}) stands for the method; "
             "oracle: best constant background, chosen on these masks"
         )
         self.confusions = {method: Confusion(num_classes) for method in rule.methods}

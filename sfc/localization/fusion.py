@@ -1,13 +1,15 @@
-"""From raw multi-scale CAMs to one map a class: scales summed, background rule, both kinds added (Eq. 9)."""
+"""From raw multi-scale CAMs to one map a class: scales summed, background rule, kinds added (Eq. 9)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sfc.errors import UserError
 
 EPS = 1e-5  # added to each maximum, public implementation
 
@@ -55,18 +57,42 @@ def background_rule(cams: Tensor, *, fg_gain: float, bg_offset: float) -> Tensor
     return ruled
 
 
-def fuse(normalised: Tensor, *, prototype_weight: float, fg_gain: float, bg_offset: float) -> Tensor:
-    """M = M_W + prototype_weight * M_P (Eq. 9), each after the background rule.
+def fuse(
+    normalised: Tensor, kinds: Sequence[str], *, weights: Mapping[str, float], fg_gain: float, bg_offset: float
+) -> Tensor:
+    """The weighted sum of the CAMs that stand for a method, each after the background rule; for SFC that is Eq. 9.
 
     Args:
-        normalised: (kinds, K', H, W) from `normalise_scales`: the classifier CAM, then the prototype CAM; or the
-            one CAM that stands for a method without such a sum (`CamStore.fused`), which has no weight.
+        normalised: (kinds, K', H, W) from `normalise_scales`.
+        kinds: names of the first axis.
+        weights: kind -> weight, for exactly these kinds.
 
     Returns:
         (K', H, W) float32, background first.
+
+    Raises:
+        UserError: the weights name other kinds.
     """
+    check_weights(kinds, weights)
     cams = background_rule(normalised, fg_gain=fg_gain, bg_offset=bg_offset)
-    return cams[0] if len(cams) == 1 else torch.add(cams[0], cams[1], alpha=prototype_weight)
+    return weighted_sum(cams, [weights[kind] for kind in kinds])
+
+
+def check_weights(kinds: Sequence[str], weights: Mapping[str, float]) -> None:
+    """Raise UserError unless `weights` names exactly `kinds`."""
+    if set(weights) != set(kinds):
+        raise UserError(
+            f"fusion: weights of {', '.join(weights) or 'no kind'}, but the CAMs that stand for the method are "
+            f"{', '.join(kinds)}; name these, or run infer_cam again if the CAMs are of another method"
+        )
+
+
+def weighted_sum(maps: Tensor, weights: Sequence[float]) -> Tensor:
+    """Maps (kinds, ...) added up with a weight each."""
+    total = maps[0] * weights[0]
+    for kind, weight in zip(maps[1:], weights[1:], strict=True):
+        total = torch.add(total, kind, alpha=weight)
+    return total
 
 
 def label_keys(labels: Sequence[int]) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from sfc.localization.fusion import label_keys
 
 
 class CamInference(Protocol):
-    """What a CAM network offers; see `sfc.calibration.base.BaseNetwork`."""
+    """What a CAM network offers; see `sfc.calibration.network.CamNetwork`."""
 
     kinds: tuple[str, ...]
     fused: tuple[str, ...]

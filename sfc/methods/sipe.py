@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sfc.calibration import cams
-from sfc.calibration.base import BaseNetwork, HierarchicalSides, Maps, Objective, batch_images, total
 from sfc.calibration.cams import EPS
+from sfc.calibration.method import Method, Setup
+from sfc.calibration.network import CamNetwork, HierarchicalSides, Maps
+from sfc.calibration.objective import Objective, batch_images, total
+from sfc.config_types import NonNegative, Positive, Section
+
+
+class SipePrototype(Section):
+    """Which pixels a class prototype averages."""
+
+    bkg_scale: Positive  # background likeness times this before the argmax
+
+
+class SipeParams(Section):
+    """What SIPE alone reads."""
+
+    prototype: SipePrototype
+    infer_feature: Literal["hierarchical", "semantic"]  # what the seeds correlate at inference
+    w_gsc: NonNegative  # weight of the general-specific consistency loss
 
 
 def structure_seeds(cam: Tensor, feature: Tensor, mask: Tensor, *, bkg_scale: float) -> Tensor:
@@ -45,33 +64,29 @@ def _likeness(maps: Tensor, pixels: Tensor, part: Tensor) -> Tensor:
     return shared / (union + EPS)
 
 
-class SipeNetwork(BaseNetwork):
-    """Network of SIPE: the base without pixel correlation, with the image-specific CAM.
+class SipeNetwork(CamNetwork):
+    """Network of SIPE: no pixel correlation, but the image-specific CAM, which stands for the method.
 
     Args:
-        seed_bkg_scale: see `structure_seeds`.
+        bkg_scale: see `structure_seeds`.
         infer_feature: what the seeds of `infer` correlate: "hierarchical", the feature of the prototypes (released
             inference), or "semantic", layer4 as in training (paper).
-        base: keyword arguments of `BaseNetwork` but those of the pixel correlation.
+        trunk: keyword arguments of `CamNetwork`.
     """
 
     kinds = ("classifier", "prototype")
     fused = ("prototype",)
 
-    def __init__(self, *, seed_bkg_scale: float, infer_feature: str, **base):
-        super().__init__(**base, pcm_iters=0, bkg_before_pcm=True)
-        without = {name: value for name, value in self.config.items() if name not in ("pcm_iters", "bkg_before_pcm")}
-        self.config = {**without, "seed_bkg_scale": seed_bkg_scale, "infer_feature": infer_feature}
+    def __init__(self, *, bkg_scale: float, infer_feature: str, **trunk):
+        super().__init__(**trunk)
+        self.config |= {"bkg_scale": bkg_scale, "infer_feature": infer_feature}
         self.sides = HierarchicalSides(self.backbone.channels[1:])
-        self._bkg_scale, self._infer_feature = seed_bkg_scale, infer_feature
+        self._bkg_scale, self._infer_feature = bkg_scale, infer_feature
 
     def cam_specific(self, maps: Maps, cam: Tensor, feature: Tensor, mask: Tensor) -> Tensor:
         """Image-specific CAM, (B, 1 + C, H, W) float32 in 0..1, whose seeds correlate `feature` (B, D, H, W)."""
         seeds = structure_seeds(cam, feature, mask, bkg_scale=self._bkg_scale)
         return cams.prototype_cam(maps.hierarchical, seeds)
-
-    def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
-        return layer4
 
     def _hierarchy(self, levels: list[Tensor]) -> Tensor:
         return self.sides(levels)
@@ -96,11 +111,9 @@ class SipeObjective(Objective):
         network.sides.requires_grad_(bool(w_gsc))  # else no loss reaches them, and nothing must wait for a gradient
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of one batch, see `BaseObjective.forward`.
+        """Scalars "loss", "cls" and "proto".
 
-        Returns:
-            Scalars "loss", "cls" and "proto": GSC with its weight, which is SFC's prototype consistency (Eq. 5)
-            with every class weighted alike.
+        The last is GSC with its weight, which is SFC's prototype consistency (Eq. 5) with every class weighted alike.
         """
         maps = self.network(batch_images(batch), hierarchy=bool(self.w_gsc))
         parts = {"cls": self.classification(maps, batch["label"])}
@@ -111,3 +124,11 @@ class SipeObjective(Objective):
             specific = self.network.cam_specific(maps, cam, maps.semantic, mask)
             parts["proto"] = self.w_gsc * (cam - cams.max_normalised(specific)).abs().mean(dim=(1, 2, 3))
         return total(parts)
+
+
+def _objective(setup: Setup, *, sipe: SipeParams) -> SipeObjective:
+    network = SipeNetwork(**setup.trunk, bkg_scale=sipe.prototype.bkg_scale, infer_feature=sipe.infer_feature)
+    return SipeObjective(network, w_gsc=sipe.w_gsc)
+
+
+SIPE = Method("sipe", {"sipe": SipeParams}, SipeNetwork, _objective, losses=("cls", "proto"))

@@ -1,0 +1,54 @@
+"""A method: one way to train a CAM network from image-level labels, as `sfc.methods` registers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sfc.calibration.network import CamNetwork
+from sfc.calibration.objective import Objective
+from sfc.config_types import Section
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training gives the objective of any method, beside the method's own params.
+
+    Attributes:
+        trunk: keyword arguments of `CamNetwork`: arch, num_classes, frozen_stages, batch_norm.
+        crop: height and width of the training images in pixels.
+        random_seed: of everything the objective draws.
+        dc: (C,) float32 distribution coefficients (Eq. 6), for a method that reads the section `dc`; else None.
+    """
+
+    trunk: dict[str, Any]
+    crop: int
+    random_seed: int
+    dc: Tensor | None
+
+    @property
+    def num_classes(self) -> int:
+        """Foreground classes C."""
+        return self.trunk["num_classes"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the stages ask of a method, which they know by nothing but its name.
+
+    Attributes:
+        name: as in `train_cam.method`, and of its params in `fusion`.
+        sections: the params sections it reads, by name; one that several methods read is in `sfc.config`.
+        network: class of its network, which names its kinds of CAM and those that stand for it.
+        objective: `objective(setup, **sections)` builds network and objective; torch's random numbers are seeded.
+        losses: names of the losses of the objective beside "loss", whether a run has them all or not.
+    """
+
+    name: str
+    sections: Mapping[str, type[Section]]
+    network: type[CamNetwork]
+    objective: Callable[..., Objective]
+    losses: tuple[str, ...]

@@ -1,0 +1,171 @@
+"""SFC (Zhao et al. 2024): image bank, two scales, two CAMs, and the three losses of Eq. 8."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from sfc.calibration import cams, losses
+from sfc.calibration.image_bank import FIELDS, ImageBank
+from sfc.calibration.method import Method, Setup
+from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
+from sfc.calibration.objective import Objective, batch_images, total
+from sfc.config import Dc, Ibr, Msdw
+from sfc.config_types import Fraction, Positive, Section
+from sfc.training import distributed
+
+
+class SfcPrototype(Section):
+    """Which pixels a class prototype averages, Eq. 3."""
+
+    mode: Literal["argmax", "threshold"]
+    bkg_scale: Positive  # background channel times this before the argmax
+    threshold: Fraction  # only for mode threshold
+
+
+class SfcParams(Section):
+    """What SFC alone reads, beside ibr, dc and msdw."""
+
+    pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
+    bkg_before_pcm: bool
+    proto_norm: Literal["max", "none"]
+    prototype: SfcPrototype
+
+
+class SfcNetwork(CorrelatedCamNetwork):
+    """Network of SFC: the pixel correlation has a projection of its own, f9, and classes have prototypes.
+
+    Args:
+        prototype: keyword arguments of `cams.prototype_seeds`.
+        correlated: those of `CorrelatedCamNetwork`.
+    """
+
+    kinds = fused = ("classifier", "prototype")
+
+    def __init__(self, *, prototype: dict[str, Any], **correlated):
+        super().__init__(**correlated)
+        self.config |= {"prototype": prototype}
+        *_, last = channels = self.backbone.channels
+        self.f9 = nn.Conv2d(3 + last, last, 1, bias=False)
+        self.sides = HierarchicalSides(channels[1:])
+        self._prototype = prototype
+
+    def cam_prototype(self, maps: Maps, cam_weight: Tensor, mask: Tensor) -> Tensor:
+        """Prototype CAM of Eq. 4 from the seeds in `cam_weight`, (B, 1 + C, H, W) float32 in 0..1."""
+        return cams.prototype_cam(maps.hierarchical, cams.prototype_seeds(cam_weight, mask, **self._prototype))
+
+    def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
+        return self.f9(super()._semantic(image, layer4))
+
+    def _hierarchy(self, levels: list[Tensor]) -> Tensor:
+        return self.sides(levels)
+
+    def _cams(self, maps: Maps, mask: Tensor, present: Tensor) -> list[Tensor]:
+        weight = self.cam_weight(maps, mask)
+        return [weight, self.cam_prototype(maps, weight, present)]
+
+
+class SfcObjective(Objective):
+    """One batch of crops to the losses of SFC.
+
+    Args:
+        network: trained in place.
+        bank: image bank, or None to train on the batch alone.
+        dc: (C,) distribution coefficients.
+        w_proto, w_scale: weights of Eq. 5 and Eq. 7 in the total.
+        dc_proto, dc_scale: weigh Eq. 5 (Eq. 7) by `dc`; False weighs all classes alike.
+        proto_norm: "max" divides the prototype CAM by its maximum before Eq. 5 (released code), "none" does not.
+        reduction, detach_large: see `sfc.calibration.losses`.
+    """
+
+    def __init__(
+        self,
+        network: SfcNetwork,
+        *,
+        bank: ImageBank | None,
+        dc: Tensor,
+        w_proto: float,
+        w_scale: float,
+        dc_proto: bool,
+        dc_scale: bool,
+        proto_norm: str,
+        reduction: str,
+        detach_large: bool,
+    ):
+        super().__init__(network)
+        self.bank = bank
+        self.w_proto, self.w_scale = w_proto, w_scale
+        self.proto_norm, self.reduction, self.detach_large = proto_norm, reduction, detach_large
+        # heads that no loss reaches get no gradient: the optimiser and the processes' average must not wait for one
+        network.sides.requires_grad_(bool(w_proto))
+        network.f9.requires_grad_(bool(network.pcm_iters and (w_proto or w_scale)))
+        self.register_buffer("dc_proto", dc if dc_proto else torch.ones_like(dc), persistent=False)
+        self.register_buffer("dc_scale", dc if dc_scale else torch.ones_like(dc), persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars "loss", "cls", "proto", "scale"; the last two with their weights."""
+        batch = self._with_bank(batch)
+        boxes, labels = batch["box"], batch["label"]
+        crop = batch["image"].shape[2:]
+        images = batch_images(batch)
+        maps = self.network(images, hierarchy=bool(self.w_proto))
+        mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
+        cam_weight = self.network.cam_weight(maps, mask)
+        parts = {"cls": self.classification(maps, labels)}
+        if self.w_proto:
+            cam_prototype = self.network.cam_prototype(maps, cam_weight, mask)
+            parts["proto"] = self.w_proto * self._prototype_loss(cam_weight, cam_prototype)
+        half = F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=True)
+        maps_half = self.network(half, hierarchy=False)
+        parts["cls"] = (parts["cls"] + losses.classification_loss(maps_half.score, labels)) / 2
+        if self.w_scale:
+            mask_half = cams.valid_mask(boxes, labels, crop=crop, size=maps_half.class_logits.shape[2:])
+            cam_half = self.network.cam_weight(maps_half, mask_half)
+            parts["scale"] = self.w_scale * self._scale_loss(cam_weight, cam_half, labels)
+        return total(parts)
+
+    def _with_bank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch followed by images of the bank, which every process updates with the whole global batch."""
+        batch = {name: batch[name] for name in FIELDS}
+        if self.bank is None:
+            return batch
+        whole = {name: distributed.gather_rows(rows) for name, rows in batch.items()}
+        self.bank.update(whole)
+        drawn = self.bank.draw()
+        joined = {name: torch.cat([whole[name], drawn[name]]) for name in FIELDS}
+        mine = distributed.share(len(joined["label"]))
+        return {name: rows[mine] for name, rows in joined.items()}
+
+    def _prototype_loss(self, cam_weight: Tensor, cam_prototype: Tensor) -> Tensor:
+        if self.proto_norm == "max":
+            cam_prototype = cams.max_normalised(cam_prototype)
+        return losses.prototype_consistency(cam_weight, cam_prototype, self.dc_proto, reduction=self.reduction)
+
+    def _scale_loss(self, cam_weight: Tensor, cam_half: Tensor, labels: Tensor) -> Tensor:
+        return losses.scale_consistency(
+            cam_weight, cam_half, labels, self.dc_scale, reduction=self.reduction, detach_large=self.detach_large
+        )
+
+
+def _objective(setup: Setup, *, sfc: SfcParams, ibr: Ibr, dc: Dc, msdw: Msdw) -> SfcObjective:
+    network = SfcNetwork(**setup.trunk, **sfc.model_dump(exclude={"proto_norm"}))
+    bank = None
+    if ibr.n:
+        settings = ibr.model_dump(exclude={"n"})
+        bank = ImageBank(
+            num_classes=setup.num_classes, crop=setup.crop, draws=ibr.n, seed=setup.random_seed, **settings
+        )
+    return SfcObjective(network, bank=bank, dc=setup.dc, proto_norm=sfc.proto_norm, **msdw.model_dump())
+
+
+SFC = Method(
+    "sfc",
+    {"sfc": SfcParams, "ibr": Ibr, "dc": Dc, "msdw": Msdw},
+    SfcNetwork,
+    _objective,
+    losses=("cls", "proto", "scale"),
+)

@@ -1,0 +1,114 @@
+"""Stage train_cam: the CAM network, trained by SFC or by one of the methods it is compared with."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+
+from sfc.backbone import load_backbone_weights
+from sfc.calibration.gradients import GradientRecord, write_gradients
+from sfc.calibration.method import Setup
+from sfc.calibration.network import CamNetwork
+from sfc.calibration.objective import Objective
+from sfc.config import TrainCam
+from sfc.config_types import Section
+from sfc.data.batches import steps_per_epoch
+from sfc.data.crops import ImageCrops
+from sfc.data.manifest import read_manifest
+from sfc.errors import UserError
+from sfc.methods import METHODS, save_cam_network
+from sfc.training import distributed
+from sfc.training.optim import sgd
+from stages._stage import MethodSections, device, output, say, stage
+from stages._training import fit, seeded
+
+INPUTS = ["out/manifest.csv", "out/classes.json", "out/method.json"]
+
+
+@stage(
+    "Train the CAM network by the method named in train_cam.method.",
+    reads=", ".join(INPUTS) + ", the train images, the file train_cam.backbone.weights if it is one",
+    writes="out/cam.safetensors (last step), plots/train_cam.csv and train_cam_gradients.csv, metrics/train_cam.json",
+)
+def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSections(declared=False)]) -> str:
+    target = device()
+    distributed.start(target)
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    records = manifest.split("train")
+    per_epoch = steps_per_epoch(len(records), train_cam.batch_size, param="train_cam.batch_size")
+    steps = per_epoch * train_cam.epochs
+    num_classes, method = len(manifest.classes), METHODS[train_cam.method]
+    say(
+        f"train_cam: method {method.name}, {steps} steps of {train_cam.batch_size} images on {target}, "
+        f"{len(records)} training images"
+    )
+    setup = Setup(
+        trunk={"num_classes": num_classes, **train_cam.backbone.model_dump(exclude={"weights"})},
+        crop=train_cam.crop,
+        random_seed=train_cam.random_seed,
+        dc=_distribution_coefficients("out/method.json", train_cam.method, sections),
+    )
+    objective = seeded(train_cam.random_seed, lambda: method.objective(setup, **sections))
+    load_backbone_weights(objective.network.backbone, train_cam.backbone.weights)
+    objective.gradients = GradientRecord(num_classes, interval=per_epoch, intervals=train_cam.epochs)
+    objective = objective.to(target, memory_format=torch.channels_last)
+    crops = ImageCrops(
+        records, num_classes, crop=train_cam.crop, long_side=train_cam.long_side, seed=train_cam.random_seed
+    )
+    loss = fit(
+        "train_cam",
+        objective,
+        crops,
+        target=target,
+        steps=steps,
+        section=train_cam,
+        other_sections=list(sections.values()),
+        inputs=[*INPUTS, train_cam.backbone.weights],
+        optimiser=_optimiser(objective.network, train_cam),
+        clip_norm=train_cam.clip_norm,
+        save=partial(_save, objective=objective, method=method.name, classes=manifest.classes),
+        losses=method.losses,
+        facts={"images": len(records), "classes": num_classes},
+    )
+    return f"train_cam: {steps} steps, loss {loss:.3f}, to out/cam.safetensors"
+
+
+def _distribution_coefficients(path: str, method: str, sections: dict[str, Section]) -> torch.Tensor | None:
+    """DC of each class, (C,) float32, from what label_stats wrote for the method; None where it reads none.
+
+    Raises:
+        UserError: no such file, or one of another method or other params (a stage that was run by hand).
+    """
+    try:
+        written = json.loads(Path(path).read_text(encoding="utf-8"))
+        params = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        fits = (written["method"], written["params"]) == (method, params)
+        dc = written["dc"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage label_stats first") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not what the stage label_stats writes; run it again") from None
+    if not fits:
+        raise UserError(f"{path}: made with other params than those in params.yaml; run the stage label_stats again")
+    return None if dc is None else torch.tensor(dc, dtype=torch.float32)
+
+
+def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...]) -> None:
+    save_cam_network(objective.network, path, method=method)
+    with output("plots/train_cam_gradients.csv") as gradients:
+        write_gradients(objective.gradients, gradients, classes)
+
+
+def _optimiser(network: CamNetwork, train_cam: TrainCam) -> torch.optim.SGD:
+    shared = {"weight_decay": train_cam.weight_decay}
+    trunk = {"params": list(network.backbone.parameters()), "lr": train_cam.lr, **shared}
+    heads = {"params": network.heads(), "lr": train_cam.lr * train_cam.head_lr_scale, **shared}
+    return sgd([trunk, heads], momentum=train_cam.momentum)
+
+
+if __name__ == "__main__":
+    main()
