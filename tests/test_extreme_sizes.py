@@ -13,7 +13,7 @@ from sfc.refinement.affinity import EdgeNetwork
 from sfc.refinement.walk_labels import walk_labels
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import predict_labels
-from tests.calibration.tiny import network
+from tests.methods.tiny import network
 from tests.data.folder import records
 
 CPU, CROP = torch.device("cpu"), 32

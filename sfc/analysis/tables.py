@@ -67,7 +67,7 @@ def write_rates(
     classes: Sequence[str],
     order: Sequence[int],
 ) -> None:
-    """CSV with a row for each map of `read_rates` and class: over- and under-activated share of the union, in percent."""
+    """CSV with a row for each map of `read_rates` and class: over- and under-activated share of the union, percent."""
     rows = []
     for name, of_classes in rates.items():
         for c in order:

@@ -12,7 +12,7 @@ from sfc.calibration.gradients import GradientRecord, write_gradients
 from sfc.training.checkpoint import Checkpoint
 from sfc.training.loop import train
 from sfc.training.optim import poly, sgd
-from tests.calibration.tiny import CLASSES, CROP, objective
+from tests.methods.tiny import CLASSES, CROP, objective
 from tests.training.test_distributed import launch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,9 @@ from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
 from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 
-RULE = {"prototype_weight": 1.0, "fg_gain": 2.0, "bg_offset": 0.4}
+RULE = {"fg_gain": 2.0, "bg_offset": 0.4}
+BOTH = RULE | {"weights": {"classifier": 1.0, "prototype": 1.0}}
+CLASSIFIER, PROTOTYPE = RULE | {"weights": {"classifier": 1.0}}, RULE | {"weights": {"prototype": 1.0}}
 
 
 def many_records(tiny, labels):
@@ -48,7 +50,7 @@ def captions(block):
 
 
 def test_cam_block_names_every_map(tiny):
-    rule = CamRule(tiny.store(), **RULE)
+    rule = CamRule(tiny.store(), **BOTH)
     block = cam_block(rule, tiny.manifest.classes, tiny.records[1])
     assert block.title == "train1: ant, cat"
     assert captions(block) == [
@@ -58,7 +60,7 @@ def test_cam_block_names_every_map(tiny):
 
 
 def test_two_kinds_without_a_sum_have_a_block(tiny):
-    block = cam_block(CamRule(tiny.store(fused=("prototype",)), **RULE), tiny.manifest.classes, tiny.records[0])
+    block = cam_block(CamRule(tiny.store(fused=("prototype",)), **PROTOTYPE), tiny.manifest.classes, tiny.records[0])
     assert captions(block) == [
         ["image", "labels: classifier", "colours", "ant: classifier", "", ""],
         ["ground truth", "labels: prototype", "", "ant: prototype", "", ""],
@@ -68,7 +70,7 @@ def test_two_kinds_without_a_sum_have_a_block(tiny):
 def test_more_classes_than_fit_go_to_further_rows(tiny):
     classes = [f"class{i}" for i in range(4)]
     record = replace(tiny.records[0], labels=(0, 1, 2, 3))
-    rule = CamRule(tiny.store(("classifier",)), **RULE)
+    rule = CamRule(tiny.store(("classifier",)), **CLASSIFIER)
     rule.normalised = lambda record: torch.rand(1, 5, record.height, record.width)
     assert captions(cam_block(rule, classes, record)) == [
         ["image", "ground truth", "labels: classifier", "colours", *(f"class{i}: classifier" for i in range(3))],
@@ -77,7 +79,7 @@ def test_more_classes_than_fit_go_to_further_rows(tiny):
 
 
 def test_image_without_class_has_no_heat_map(tiny):
-    block = cam_block(CamRule(tiny.store(), **RULE), tiny.manifest.classes, tiny.records[2])
+    block = cam_block(CamRule(tiny.store(), **BOTH), tiny.manifest.classes, tiny.records[2])
     assert block.title == "train2: no class"
     assert captions(block)[0] == ["image", "labels: classifier", "labels: sum", "", "", ""]
 
@@ -118,7 +120,7 @@ def digests(folder):
 
 
 def test_sheets_are_files_of_equal_bytes(tiny):
-    rule = CamRule(tiny.store(), **RULE)
+    rule = CamRule(tiny.store(), **BOTH)
     written = []
     for name in ("first", "second"):
         folder = tiny.folder / name

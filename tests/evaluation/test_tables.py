@@ -4,7 +4,7 @@ import json
 import numpy as np
 
 from sfc.evaluation.confusion import Confusion
-from sfc.evaluation.tables import write_confusion, write_per_class
+from sfc.evaluation.tables import Measured, write_confusion, write_per_class
 
 CLASSES = ("ant", "bee")
 
@@ -17,13 +17,25 @@ def example():
 
 
 def test_per_class_rows(tmp_path):
-    write_per_class(tmp_path / "t.csv", "crf", "train", example(), CLASSES)
+    measured = [
+        Measured("train", "sum", {"classifier": Confusion(3), "sum": example()}),
+        Measured("val", "sum", {"sum": example()}),
+    ]
+    write_per_class(tmp_path / "t.csv", "cam", measured, CLASSES)
     text = (tmp_path / "t.csv").read_text()
-    assert text.splitlines()[0] == "product,split,class,iou,false_positive_rate,false_negative_rate,images"
-    background, ant, bee = csv.DictReader(text.splitlines())
+    assert (
+        text.splitlines()[0] == "product,split,map,main,shown,class,iou,false_positive_rate,false_negative_rate,images"
+    )
+    rows = list(csv.DictReader(text.splitlines()))
+    flags = [(row["split"], row["map"], row["main"], row["shown"]) for row in rows[::3]]
+    assert flags == [
+        ("train", "classifier", "no", "no"), ("train", "sum", "yes", "yes"), ("val", "sum", "yes", "no")
+    ]  # fmt: skip
+    assert {row["iou"] for row in rows[:3]} == {""}  # nothing was measured
+    background, ant, bee = rows[3:6]
     assert (background["class"], background["iou"], background["images"]) == ("background", "50.0000", "2")
     assert ant == {
-        "product": "crf", "split": "train", "class": "ant", "iou": "50.0000",
+        "product": "cam", "split": "train", "map": "sum", "main": "yes", "shown": "yes", "class": "ant", "iou": "50.0000",
         "false_positive_rate": "50.0000", "false_negative_rate": "0.0000", "images": "1",
     }  # fmt: skip
     assert (bee["iou"], bee["false_positive_rate"], bee["images"]) == ("", "", "0")

@@ -12,7 +12,9 @@ from sfc.evaluation.confusion import Confusion, scores
 from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 
-RULE = {"prototype_weight": 0.7, "fg_gain": 2.0, "bg_offset": 0.4}
+RULE = {"fg_gain": 2.0, "bg_offset": 0.4}
+BOTH = RULE | {"weights": {"classifier": 1.0, "prototype": 0.7}}
+CLASSIFIER, PROTOTYPE = RULE | {"weights": {"classifier": 1.0}}, RULE | {"weights": {"prototype": 1.0}}
 THRESHOLDS = [0.0, 0.5, 0.7, 0.9]
 SETS = {"many": [1], "few": [2, 3]}
 
@@ -39,7 +41,7 @@ def plain_maps(store, record, method):
 @pytest.mark.parametrize("method", ["classifier", "prototype", "sum"])
 def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
     store = tiny.store()
-    tally = CamTally(CamRule(store, **RULE), 4, THRESHOLDS)
+    tally = CamTally(CamRule(store, **BOTH), 4, THRESHOLDS)
     fixed, swept = Confusion(4), [Confusion(4) for _ in THRESHOLDS]
     for record in tiny.records:
         tally.add(record)
@@ -67,13 +69,19 @@ def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
 
 
 def test_the_sum_stands_for_the_product(tiny):
-    tally = CamTally(CamRule(tiny.store(), **RULE), 4, THRESHOLDS)
+    tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
     assert tally.rule.methods == ("classifier", "prototype", "sum")
-    assert tally.main is tally.confusions["sum"]
+    assert (tally.stands_for, tally.main) == ("sum", tally.confusions["sum"])
+    assert "sum (1 x classifier + 0.7 x prototype) stands for the method" in tally.protocol
+
+
+def test_weights_must_be_of_the_kinds_that_stand_for_the_method(tiny):
+    with pytest.raises(UserError, match="weights of prototype, but the CAMs that stand for the method are classifier"):
+        CamRule(tiny.store(), **PROTOTYPE)
 
 
 def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
-    tally = CamTally(CamRule(tiny.store(("classifier",)), **RULE), 4, THRESHOLDS)
+    tally = CamTally(CamRule(tiny.store(("classifier",)), **CLASSIFIER), 4, THRESHOLDS)
     for record in tiny.records:
         tally.add(record)
     assert set(tally.metrics({})) == {"classes_absent", "baseline_all_background", "classifier"}
@@ -82,18 +90,18 @@ def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
 
 
 def test_one_of_two_kinds_may_stand_for_the_method(tiny):
-    rule = CamRule(tiny.store(fused=("prototype",)), **RULE)
+    rule = CamRule(tiny.store(fused=("prototype",)), **PROTOTYPE)
     tally = CamTally(rule, 4, THRESHOLDS)
     for record in tiny.records:
         tally.add(record)
     assert rule.methods == ("classifier", "prototype")  # their sum means nothing for such a method
     assert tally.main is tally.confusions["prototype"]
-    assert "the prototype CAM alone stands for the method" in tally.protocol
+    assert "prototype (1 x prototype) stands for the method" in tally.protocol
     assert tally.confusions["prototype"].matrix.tolist() != tally.confusions["classifier"].matrix.tolist()
 
 
 def test_cams_of_other_labels_are_refused(tiny):
-    tally = CamTally(CamRule(tiny.store(), **RULE), 4, THRESHOLDS)
+    tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
     with pytest.raises(UserError, match="train1 has 2 class maps but 1 labels"):
         tally.add(replace(tiny.records[1], labels=(0,)))
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from sfc.errors import UserError
 from sfc.localization.fusion import background_rule, fuse, label_keys, normalise_scales, to_labels
 
 
@@ -22,7 +23,7 @@ def _bilinear(channel, size):
     return out
 
 
-def _slow_fuse(maps, size, weight, gain, offset):
+def _slow_fuse(maps, size, weights, gain, offset):
     kinds, channels = maps[0].shape[:2]
     final = np.zeros((channels, *size))
     for kind in range(kinds):
@@ -30,7 +31,7 @@ def _slow_fuse(maps, size, weight, gain, offset):
             total = sum(_bilinear(m[kind, channel].astype(np.float64), size) for m in maps)
             total = total / (total.max() + 1e-5)
             total = total + offset if channel == 0 else total * gain
-            final[channel] += total if kind == 0 else weight * total
+            final[channel] += weights[kind] * total
     return final
 
 
@@ -40,9 +41,18 @@ def test_fusion_equals_the_loops(kinds, size):
     rng = np.random.default_rng(3)
     maps = [rng.random((kinds, 3, h, w), dtype=np.float32) for h, w in [(3, 2), (1, 1), (6, 7)]]
     maps[0][:, 2] = maps[1][:, 2] = maps[2][:, 2] = 0
-    fused = fuse(normalise_scales(maps, size), prototype_weight=0.7, fg_gain=2.0, bg_offset=0.4)
+    names = ("classifier", "prototype")[:kinds]
+    weights = {"prototype": 0.7, "classifier": 1.5} if kinds == 2 else {"classifier": 1.5}
+    fused = fuse(normalise_scales(maps, size), names, weights=weights, fg_gain=2.0, bg_offset=0.4)
     assert fused.dtype == torch.float32
-    np.testing.assert_allclose(fused, _slow_fuse(maps, size, 0.7, 2.0, 0.4), rtol=1e-5, atol=1e-6)
+    slow = _slow_fuse(maps, size, [1.5, 0.7], 2.0, 0.4)
+    np.testing.assert_allclose(fused, slow, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [{"classifier": 1.0}, {}, {"classifier": 1.0, "prototype": 1.0, "third": 1.0}])
+def test_weights_of_other_kinds_are_refused(weights):
+    with pytest.raises(UserError, match="the CAMs that stand for the method are classifier, prototype"):
+        fuse(torch.zeros(2, 1, 3, 3), ("classifier", "prototype"), weights=weights, fg_gain=1.0, bg_offset=0.0)
 
 
 def test_background_rule_leaves_its_input_alone():
@@ -56,7 +66,7 @@ def test_background_rule_leaves_its_input_alone():
 
 def test_an_image_without_classes_is_background():
     normalised = normalise_scales([np.zeros((2, 1, 1, 1), np.float32)], (4, 3))
-    fused = fuse(normalised, prototype_weight=1.0, fg_gain=2.0, bg_offset=0.4)
+    fused = fuse(normalised, ("a", "b"), weights={"a": 1.0, "b": 1.0}, fg_gain=2.0, bg_offset=0.4)
     assert fused.shape == (1, 4, 3)
     assert (to_labels(fused.argmax(0), label_keys(())) == 0).all()
 

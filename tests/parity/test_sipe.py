@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sfc.calibration import cams, sipe
-from sfc.calibration.base import Maps
-from tests.calibration.tiny import sipe_network
+from sfc.calibration import cams
+from sfc.calibration.network import Maps
+from sfc.methods import sipe
+from tests.methods.tiny import sipe_network
 
 
 @pytest.fixture

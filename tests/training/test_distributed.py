@@ -16,7 +16,7 @@ SCRIPT = textwrap.dedent(
     import sys
     import torch
     sys.path.insert(0, {root!r})
-    from tests.calibration.tiny import CLASSES, CROP, objective
+    from tests.methods.tiny import CLASSES, CROP, objective
     from sfc.calibration.image_bank import ImageBank
     from sfc.training import distributed
     from sfc.training.loop import train

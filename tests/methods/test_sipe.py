@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfc.calibration import cams, sipe
-from sfc.calibration.sipe import SipeNetwork, SipeObjective, structure_seeds
+from sfc.calibration import cams
 from sfc.data.images import normalise
-from tests.calibration.tiny import CROP, batch, sipe_network
+from sfc.methods import sipe
+from sfc.methods.sipe import SipeNetwork, SipeObjective, structure_seeds
+from tests.methods.tiny import CROP, batch, sipe_network
 
 
 def loop_seeds(cam, feature, bkg_scale):
@@ -90,7 +91,7 @@ def loop_specific(feature, seeds):
 
 
 def test_losses_and_gradients_against_loops():
-    objective = SipeObjective(sipe_network(seed_bkg_scale=BKG_SCALE), w_gsc=0.7).eval()
+    objective = SipeObjective(sipe_network(bkg_scale=BKG_SCALE), w_gsc=0.7).eval()
     found = objective(batch())
     found["loss"].backward()
     exact = copy.deepcopy(objective.network).double()

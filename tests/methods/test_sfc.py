@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
 from sfc.data.images import normalise
-from tests.calibration.tiny import CLASSES, CROP, DC, batch, objective
+from tests.methods.tiny import CLASSES, CROP, DC, batch, objective
 
 
 def test_losses_are_eq_8_on_both_scales():

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfc.calibration.base import BaseNetwork, BaseObjective
-from sfc.calibration.network import NETWORKS, load_cam_network, save_cam_network
 from sfc.data.images import normalise
 from sfc.errors import UserError
-from tests.calibration.tiny import CLASSES, base_network, batch, network, sipe_network
+from sfc.methods import METHODS, load_cam_network, save_cam_network
+from sfc.methods.base import BaseNetwork, BaseObjective
+from tests.methods.tiny import CLASSES, base_network, batch, network, sipe_network
 
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 
@@ -87,10 +87,10 @@ def test_base_is_the_classifier_alone():
     assert (BaseNetwork.kinds, BaseNetwork.fused) == (("classifier",), ("classifier",))
 
 
-@pytest.mark.parametrize(("method", "build"), [("cam", base_network), ("sipe", sipe_network), ("sfc", network)])
+@pytest.mark.parametrize(("method", "build"), [("base", base_network), ("sipe", sipe_network), ("sfc", network)])
 def test_the_network_of_every_method_comes_back_from_its_file(tmp_path, method, build):
     net = build().eval()
-    assert type(net) is NETWORKS[method]
+    assert type(net) is METHODS[method].network
     save_cam_network(net, tmp_path / "a", method=method)
     again = load_cam_network(tmp_path / "a", "cpu")
     assert (type(again), again.config) == (type(net), net.config)
@@ -101,5 +101,5 @@ def test_the_network_of_every_method_comes_back_from_its_file(tmp_path, method, 
 
 def test_a_file_of_another_method_is_refused(tmp_path):
     save_cam_network(base_network(), tmp_path / "a", method="seam")
-    with pytest.raises(UserError, match="not what the stage train_sfc of this version writes"):
+    with pytest.raises(UserError, match="not what the stage train_cam of this version writes"):
         load_cam_network(tmp_path / "a", "cpu")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sfc.calibration import cams
-from sfc.calibration.network import load_cam_network, save_cam_network
 from sfc.errors import UserError
-from tests.calibration.tiny import CLASSES, network
+from sfc.methods import load_cam_network, save_cam_network
+from tests.methods.tiny import CLASSES, network
 
 
 def images(batch=2, height=48, width=64):
@@ -98,5 +98,5 @@ def test_file_round_trip_has_equal_bytes_and_results(tmp_path):
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="run the stage train_sfc first"):
+    with pytest.raises(UserError, match="run the stage train_cam first"):
         load_cam_network(tmp_path / "none.safetensors", torch.device("cpu"))

@@ -2,10 +2,9 @@
 
 import torch
 
-from sfc.calibration.base import BaseNetwork
-from sfc.calibration.network import CamNetwork
-from sfc.calibration.objective import SfcObjective
-from sfc.calibration.sipe import SipeNetwork
+from sfc.methods.base import BaseNetwork
+from sfc.methods.sfc import SfcNetwork, SfcObjective
+from sfc.methods.sipe import SipeNetwork
 
 CLASSES, CROP = 3, 64
 DC = torch.tensor([0.5, 1.0, 1.5])
@@ -17,12 +16,10 @@ def network(**changes):
     settings = {
         **TRUNK,
         **CORRELATION,
-        "seed_mode": "argmax",
-        "seed_bkg_scale": 0.3,
-        "seed_threshold": 0.0,
+        "prototype": {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0},
     }
     torch.manual_seed(0)
-    return CamNetwork(**{**settings, **changes})
+    return SfcNetwork(**{**settings, **changes})
 
 
 def base_network(**changes):
@@ -32,7 +29,7 @@ def base_network(**changes):
 
 def sipe_network(**changes):
     torch.manual_seed(0)
-    return SipeNetwork(**{**TRUNK, "seed_bkg_scale": 0.5, "infer_feature": "hierarchical", **changes})
+    return SipeNetwork(**{**TRUNK, "bkg_scale": 0.5, "infer_feature": "hierarchical", **changes})
 
 
 def batch():
