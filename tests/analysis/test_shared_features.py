@@ -9,8 +9,10 @@ import torch
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
 from sfc.analysis.summary import activations, end_means, ends, head_to_tail, spread_over_classes
-from sfc.analysis.tables import KINDS, write_cosines, write_rates
+from sfc.analysis.tables import KINDS, read_rates, write_cosines, write_rates
+from sfc.errors import UserError
 from sfc.evaluation.confusion import Confusion
+from sfc.evaluation.tables import Measured, write_per_class
 
 CLASSES, CHANNELS = 3, 5
 LABELS = torch.tensor([[1.0, 1, 0], [0, 1, 0], [1, 0, 0]])  # nobody shows class 2
@@ -136,7 +138,16 @@ def test_tables_run_from_head_to_tail(tmp_path):
 
     confusion = Confusion(3)
     confusion.matrix[:] = [[5, 1, 0], [2, 2, 0], [0, 0, 0]]  # ant: union 5, one too many, two too few
-    write_rates(tmp_path / "rates.csv", "train", {"sum": confusion}, ("ant", "bee"), order=[1, 0])
+    confusions = {"classifier": Confusion(3), "prototype": Confusion(3), "sum": confusion}
+    write_per_class(tmp_path / "measured.csv", "cam", [Measured("train", "sum", confusions)], ("ant", "bee"))
+    rates = read_rates(tmp_path / "measured.csv", "train", ("ant", "bee"))
+    assert list(rates) == ["classifier", "sum"]  # before calibration and after it
+    assert read_rates(tmp_path / "measured.csv", "val", ("ant", "bee")) == {}
+    with pytest.raises(UserError, match="not what evaluate@cam writes of these classes"):
+        read_rates(tmp_path / "measured.csv", "train", ("ant", "cow"))
+    with pytest.raises(UserError, match="run the stage evaluate@cam first"):
+        read_rates(tmp_path / "none.csv", "train", ("ant", "bee"))
+    write_rates(tmp_path / "rates.csv", "train", {"sum": rates["sum"]}, ("ant", "bee"), order=[1, 0])
     bee, ant = rows(tmp_path / "rates.csv")
     assert (ant["class"], ant["product"], ant["split"]) == ("ant", "sum CAM", "train")
     assert (float(ant["false_positive_rate"]), float(ant["false_negative_rate"])) == (20.0, 40.0)

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from sfc.params import Yaml12Loader
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from tests.pipeline import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,12 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.calibration.network import CamNetwork, save_cam_network
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.localization.store import CamWriter
+from sfc.methods import save_cam_network
+from sfc.methods.sfc import SfcNetwork
+from stages import evaluate
 from stages.analyse import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,17 +37,17 @@ def project(tmp_path, monkeypatch):
         Image.fromarray(numbers.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(f"{i}.png")
         Image.fromarray(truth(labels)).save(f"mask{i}.png")
     torch.manual_seed(0)
-    network = CamNetwork(
+    network = SfcNetwork(
         arch="resnet18", num_classes=len(CLASSES), frozen_stages=0, batch_norm="frozen", pcm_iters=0,
-        bkg_before_pcm=True, seed_mode="argmax", seed_bkg_scale=0.3, seed_threshold=0.3,
+        bkg_before_pcm=True, prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
     )  # fmt: skip
-    save_cam_network(network, "out/sfc.safetensors", method="sfc")
-    Path("out/label_stats.csv").write_text("class,n\nant,5\nbee,2\ncat,1\n")
+    save_cam_network(network, "out/cam.safetensors", method="sfc")
     gradients = ["step,class,positive,negative"]
     gradients += [f"{step},{name},0.{step},-0.{c}" for step in (2, 4) for c, name in enumerate(CLASSES)]
-    Path("plots/train_sfc_gradients.csv").write_text("\n".join([*gradients, "6,cat,,-0.2"]) + "\n")
+    Path("plots/train_cam_gradients.csv").write_text("\n".join([*gradients, "6,cat,,-0.2"]) + "\n")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["analyse"] |= {"precision": "fp32", "batch_size": 2}
+    params["evaluate"] |= {"class_sets": {}, "gallery": 0}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return tmp_path
 
@@ -76,6 +78,8 @@ def write_inputs(*, masked, kinds=("classifier", "prototype")):
 
 
 def run():
+    measured = CliRunner().invoke(evaluate.main, ["cam"])
+    assert measured.exit_code == 0, measured.output
     result = CliRunner().invoke(main)
     assert result.exit_code == 0, result.output
     return json.loads(Path("metrics/analyse.json").read_text())
@@ -126,6 +130,9 @@ def test_images_without_masks_are_left_out_where_others_have_one(project):
 
 def test_a_method_with_one_kind_of_cam(project):
     write_inputs(masked=range(6), kinds=("classifier",))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["train_cam"]["method"] = "base"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
     found = run()
     assert "sum" not in found
     assert {row["product"] for row in rows("analyse_rates")} == {"classifier CAM"}

@@ -11,7 +11,7 @@ from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamWriter
 from sfc.refinement.dense_crf import refine_cams
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from stages.crf import main
 
 ROOT = Path(__file__).resolve().parents[2]

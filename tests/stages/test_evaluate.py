@@ -11,7 +11,7 @@ from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.store import CamWriter
-from sfc.refinement.label_archive import LabelArchiveWriter
+from sfc.label_archive import LabelArchiveWriter
 from stages.evaluate import main
 
 CLASSES = ("ant", "bee", "cat")
@@ -65,10 +65,10 @@ class Project:
         return CliRunner().invoke(main, [product])
 
     def metrics(self, product):
-        return json.loads((self.folder / f"metrics/{product}.json").read_text())
+        return json.loads((self.folder / f"metrics/evaluate_{product}.json").read_text())
 
     def per_class(self, product):
-        with (self.folder / f"plots/{product}_per_class.csv").open() as file:
+        with (self.folder / f"plots/evaluate_{product}_per_class.csv").open() as file:
             return list(csv.DictReader(file))
 
 
@@ -98,7 +98,7 @@ def test_label_maps_on_the_split_they_cover(project, product):
     assert [(row["product"], row["split"], row["class"]) for row in rows] == [
         (product, split, name) for name in ("background", *CLASSES)
     ]
-    shares = json.loads((project.folder / f"plots/{product}_confusion.json").read_text())
+    shares = json.loads((project.folder / f"plots/evaluate_{product}_confusion.json").read_text())
     assert {"actual": "ant", "predicted": "bee", "fraction": 1.0} in shares
     assert [path.name for path in (project.folder / "out/gallery" / product).iterdir()] == [f"{product}_1.png"]
     assert f"{split} mIoU" in result.output
@@ -117,17 +117,27 @@ def test_cams_of_both_splits_in_every_form(project):
         assert split["sum"]["oracle"] == {"miou": 100, "threshold": 0}
         assert split["baseline_all_background"] < 40
         assert split["protocol"].startswith("fixed background rule")
-    assert {row["split"] for row in project.per_class("cam")} == {"train"}
+        assert split["stands_for"] == "sum"
+    rows = project.per_class("cam")
+    assert {(row["split"], row["map"]) for row in rows if row["shown"] == "yes"} == {("train", "sum")}
+    assert {(row["split"], row["map"]) for row in rows} == {
+        (split, name) for split in ("train", "val") for name in ("classifier", "prototype", "sum")
+    }
 
 
 def test_cams_of_one_kind(project):
     project.cams(("classifier",))
+    refused = project.run("cam")
+    assert refused.exit_code == 1
+    assert "weights of classifier, prototype, but the CAMs that stand for the method are classifier;" in refused.output
+    project.params["train_cam"]["method"] = "base"
+    project.write()
     assert project.run("cam").exit_code == 0
     assert {"sum", "prototype"}.isdisjoint(project.metrics("cam")["train"])
 
 
-def test_fusion_is_that_of_fusion_eval(project):
-    project.params["fusion"]["eval"]["bg_offset"] = 5.0
+def test_fusion_is_that_of_the_method(project):
+    project.params["fusion"]["sfc"]["eval"]["bg_offset"] = 5.0
     project.write()
     project.cams()
     assert project.run("cam").exit_code == 0
@@ -186,7 +196,7 @@ def test_bad_products_are_one_line_errors_that_leave_no_output(project, change, 
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert re.search(f"^Error: .*{message}.*$", result.output, re.MULTILINE), result.output
-    assert not (project.folder / "metrics/crf.json").exists()
+    assert not (project.folder / "metrics/evaluate_crf.json").exists()
     assert not (project.folder / "out/gallery").exists()
 
 
@@ -208,4 +218,4 @@ def test_unknown_class_in_a_set_is_refused(project):
 def test_help_says_what_is_read_and_written():
     text = CliRunner().invoke(main, ["--help"]).output
     assert "cam|crf|pseudo_labels|seg" in text
-    assert "metrics/PRODUCT.json" in text
+    assert "metrics/evaluate_PRODUCT.json" in text

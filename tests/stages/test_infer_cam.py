@@ -11,10 +11,11 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.calibration.network import CamNetwork, load_cam_network, save_cam_network
 from sfc.data.images import normalise
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.store import SHARD, CamStore
+from sfc.methods import load_cam_network, save_cam_network
+from sfc.methods.sfc import SfcNetwork
 from stages.infer_cam import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +36,16 @@ def _project(folder, images):
         records.append(Record(f"im{i}", split, path, None, *size, labels, "", "table"))
     write_manifest(Manifest(tuple(records), CLASSES), folder / "out/manifest.csv", folder / "out/classes.json")
     torch.manual_seed(0)
-    network = CamNetwork(
+    network = SfcNetwork(
         arch="resnet18",
         num_classes=len(CLASSES),
         frozen_stages=0,
         batch_norm="frozen",
         pcm_iters=2,
         bkg_before_pcm=True,
-        seed_mode="argmax",
-        seed_bkg_scale=0.3,
-        seed_threshold=0.3,
+        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
     )
-    save_cam_network(network, folder / "out/sfc.safetensors", method="sfc")
+    save_cam_network(network, folder / "out/cam.safetensors", method="sfc")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["cam"] |= {"splits": ["train", "val"], "scales": [1.0, 0.5], "precision": "fp32"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -83,7 +82,7 @@ def test_writes_the_maps_of_every_image(tmp_path, run):
         ("classifier", "prototype"),
         (1.0, 0.5),
     )
-    network = load_cam_network(tmp_path / "out/sfc.safetensors", torch.device("cpu"))
+    network = load_cam_network(tmp_path / "out/cam.safetensors", torch.device("cpu"))
     for record in records:
         image = torch.from_numpy(np.array(Image.open(record.image))).permute(2, 0, 1)[None]
         labels = torch.zeros(1, 2)

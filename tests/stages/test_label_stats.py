@@ -34,7 +34,7 @@ def project(tmp_path, monkeypatch):
 def write_params(folder, **dc):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["dc"] |= {"norm": "mean", "c_ibr": "auto", "n_iter": "auto", **dc}
-    params["sfc"]["batch_size"] = 2
+    params["train_cam"]["batch_size"] = 2
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 

@@ -1,0 +1,120 @@
+"""Stage train_cam on six tiny images by every method: what it writes and says, and that infer_cam reads it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from sfc.data.manifest import Manifest, write_manifest
+from sfc.localization.store import CamStore
+from sfc.methods import METHODS, load_cam_network
+from stages import infer_cam, label_stats, train_cam
+from tests.data.folder import record
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "backbone": {"arch": "resnet18", "weights": "none", "frozen_stages": 3, "batch_norm": "frozen"},
+    "precision": "fp32",
+    "epochs": 2,
+    "batch_size": 3,
+    "crop": 48,
+    "long_side": [32, 64],
+}
+LOSSES = {"base": {"cls"}, "sipe": {"cls", "proto"}, "sfc": {"cls", "proto", "scale"}}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in which label_stats and train_cam can run: manifest, images and params."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    sizes = [(30, 20), (20, 30), (9, 40), (24, 24), (24, 24), (40, 40)]
+    records = [
+        record(tmp_path / f"im{i}.png", size, ((0,), (1,), (0, 1))[i % 3], seed=i) for i, size in enumerate(sizes)
+    ]
+    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
+    monkeypatch.setenv("SFC_DEVICE", "cpu")
+    monkeypatch.setenv("SFC_WORKERS", "0")
+
+
+def write_params(method, **changes):
+    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
+    params["train_cam"] |= SETTINGS | {"method": method}
+    params["cam"] |= {"scales": [1.0], "precision": "fp32"}
+    for dotted, value in changes.items():
+        section, name = dotted.split("__")
+        params[section][name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(*stages, status=0):
+    for stage in stages:
+        done = CliRunner().invoke(stage.main)
+        assert done.exit_code == status, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_is_all_there_is_to_set(project, method):
+    write_params(method)
+    run(label_stats, train_cam)
+    with open("plots/train_cam.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "loss", "value"]
+    assert {row["loss"] for row in rows} == {"loss", *LOSSES[method]}
+    assert LOSSES[method] == set(METHODS[method].losses)
+    assert set(json.loads(Path("metrics/train_cam.json").read_text())["last"]) == {"loss", *LOSSES[method]}
+    network = load_cam_network("out/cam.safetensors", "cpu")
+    assert type(network) is METHODS[method].network
+    run(infer_cam)
+    store = CamStore("out/cams")
+    assert (store.kinds, store.fused) == (network.kinds, network.fused)
+
+
+@pytest.mark.parametrize("method", ["base", "sipe"])
+def test_what_a_method_does_not_read_changes_nothing_that_it_trains_on(project, method):
+    made = []
+    for change in ({}, {"ibr__n": 1, "msdw__w_proto": 0.1, "sfc__proto_norm": "none", "dc__norm": "eq6"}):
+        write_params(method, **change)
+        run(label_stats)
+        made.append(Path("out/method.json").read_bytes())
+    assert made[0] == made[1]
+    assert json.loads(made[0])["dc"] is None
+
+
+def test_sfc_is_given_its_params_and_the_distribution_coefficients(project):
+    write_params("sfc", sipe__w_gsc=3.0)
+    run(label_stats)
+    found = json.loads(Path("out/method.json").read_text())
+    assert (found["method"], list(found["params"])) == ("sfc", ["dc", "ibr", "msdw", "sfc"])
+    table = list(csv.DictReader(Path("out/label_stats.csv").open()))
+    assert found["dc"] == [float(row["dc"]) for row in table]
+
+
+def test_params_that_were_edited_since_are_refused(project):
+    write_params("sfc")
+    run(label_stats)
+    for change in ({"sfc__pcm_iters": 1}, {"ibr__n": 1}, {"msdw__w_scale": 0.5}):
+        write_params("sfc", **change)
+        said = run(train_cam, status=1).splitlines()[-1]
+        assert said == (
+            "Error: out/method.json: made with other params than those in params.yaml; run the stage label_stats again"
+        )
+    write_params("base")
+    assert "run the stage label_stats again" in run(train_cam, status=1)
+    Path("out/method.json").write_text("[]")
+    assert "out/method.json: not what the stage label_stats writes" in run(train_cam, status=1)
+    Path("out/method.json").unlink()
+    assert "out/method.json: no such file; run the stage label_stats first" in run(train_cam, status=1)
+
+
+def test_the_weight_of_gsc_counts(project):
+    models = []
+    for weight in (1.0, 2.0):
+        write_params("sipe", sipe__w_gsc=weight)
+        run(label_stats, train_cam)
+        models.append(Path("out/cam.safetensors").read_bytes())
+    assert models[0] != models[1]
