@@ -11,7 +11,7 @@ from PIL import Image
 
 from sfc.data.images import voc_palette
 from sfc.data.manifest import Manifest, Record, write_manifest
-from sfc.data.voc import VOC_CLASSES
+from sfc.readers.voc import VOC_CLASSES
 from sfc.refinement.label_archive import LabelArchiveWriter
 from stages.export_voc import main
 
