@@ -8,6 +8,7 @@ import click
 
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
+from sfc.readers.voc import VOC_CLASSES
 from sfc.refinement.label_archive import LabelArchive
 from sfc.segmentation.voc_results import FOLDER, write_voc_results
 from stages._stage import output, progress
@@ -30,10 +31,12 @@ def main(target: Path) -> None:
     """
     try:
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
+        if manifest.classes != VOC_CLASSES:
+            raise UserError("the VOC server knows VOC's 20 classes in their order, and out/classes.json has others")
         records = manifest.split("test")
         archive = LabelArchive("out/predictions.zip")
         with output(target) as path:
-            written = write_voc_results(path, archive, records, manifest.classes)
+            written = write_voc_results(path, archive, records, len(manifest.classes))
             for _ in progress(written, total=len(records), label="packing"):
                 pass
     except UserError as error:

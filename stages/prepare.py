@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, Dataset
-from sfc.data.check import count_rotated
-from sfc.data.coco import read_coco
 from sfc.data.manifest import Manifest, write_manifest
-from sfc.data.table import read_table
-from sfc.data.voc import read_voc
-from sfc.data.voc12 import read_voc12
+from sfc.readers.check import count_rotated
+from sfc.readers.coco import read_coco
+from sfc.readers.table import read_table
+from sfc.readers.voc import read_voc
+from sfc.readers.voc12 import read_voc12
 from stages._stage import output, progress, stage, workers, write_json
 
 PATHS = ("labels", "sbd")  # params that are paths from the project's folder

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from sfc.data.sbd import read_sbd_mask
-from sfc.data.voc_lists import read_list
 from sfc.errors import UserError
+from sfc.readers.sbd import read_sbd_mask
+from sfc.readers.voc_lists import read_list
 from stages import _fetch
 from stages._fetch import fetch
 from stages.download import main
-from tests.data.devkit import TRAIN, make_devkit, make_sbd
+from tests.readers.devkit import TRAIN, make_devkit, make_sbd
 
 CONTENT = bytes(range(256)) * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()

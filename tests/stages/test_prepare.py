@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from sfc.data.manifest import read_manifest
 from stages.prepare import main
-from tests.data.coco_folder import make_coco
-from tests.data.folder import make_voc
+from tests.readers.coco_folder import make_coco
+from tests.readers.voc_folder import make_voc
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from sfc.data.check import inspect_all
-from sfc.data.files import Tree, composed
-from sfc.data.label_sources import compared
-from sfc.data.labels import check_class_names, class_indices
 from sfc.data.manifest import Manifest, Record
-from sfc.data.problems import refuse
 from sfc.errors import UserError
+from sfc.readers.check import inspect_all
+from sfc.readers.files import Tree, composed
+from sfc.readers.label_sources import compared
+from sfc.readers.labels import check_class_names, class_indices
+from sfc.readers.problems import refuse
 
 _NEEDED = ("image", "classes")
 _COLUMNS = (*_NEEDED, "mask", "split")

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from sfc.data.coco import read_coco
 from sfc.data.images import read_mask
 from sfc.errors import UserError
-from tests.data.coco_folder import CATEGORIES, CLASSES, make_coco, rectangle
+from sfc.readers.coco import read_coco
 from tests.data.folder import write_image
+from tests.readers.coco_folder import CATEGORIES, CLASSES, make_coco, rectangle
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from sfc.data.check import Facts, inspect_all
-from sfc.data.instances import Painting, instance_of, paint_all
-from sfc.data.label_sources import compared
-from sfc.data.labels import check_class_names
 from sfc.data.manifest import Manifest, Record
-from sfc.data.problems import refuse
 from sfc.errors import UserError
+from sfc.readers.check import Facts, inspect_all
+from sfc.readers.instances import Painting, instance_of, paint_all
+from sfc.readers.label_sources import compared
+from sfc.readers.labels import check_class_names
+from sfc.readers.problems import refuse
 
 _FIELDS = {
     "images": {"id": int, "file_name": str, "width": int, "height": int},

@@ -8,7 +8,7 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from sfc.data.images import voc_palette
-from sfc.data.voc import VOC_CLASSES
+from sfc.readers.voc import VOC_CLASSES
 from tests.data.folder import write_image
 
 HEIGHT, WIDTH = 12, 16

@@ -3,11 +3,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sfc.data import sbd as module
 from sfc.data.images import read_mask, voc_palette
-from sfc.data.sbd import augmented_list, draw_masks, read_sbd_mask
 from sfc.errors import UserError
-from tests.data.devkit import AUGMENTED, SBD_TRAIN, SBD_VAL, label_map, make_devkit, make_sbd
+from sfc.readers import sbd as module
+from sfc.readers.sbd import augmented_list, draw_masks, read_sbd_mask
+from tests.readers.devkit import AUGMENTED, SBD_TRAIN, SBD_VAL, label_map, make_devkit, make_sbd
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The demo data set: drawn scenes in VOC layout with exact masks and a long tail of classes.
 
-python -m sfc.data.shapes OUT [--images N] [--imbalance R] [--size PIXELS] [--seed S]
+python -m sfc.demo.shapes OUT [--images N] [--imbalance R] [--size PIXELS] [--seed S]
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from sfc.data.drawings import CLASSES, OBJECTS, draw_background, draw_object
 from sfc.data.images import voc_palette
+from sfc.demo.drawings import CLASSES, OBJECTS, draw_background, draw_object
 from sfc.randomness import generator
 
 CLASSES_PER_IMAGE = 1.7

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.data.images import IGNORE, has_rotation_tag, read_image, read_mask
-from sfc.data.problems import refuse
 from sfc.errors import UserError
+from sfc.readers.problems import refuse
 
 
 class Facts(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sfc.data.check import Facts
-from sfc.data.labels import TableRow, class_indices, read_xml_labels
-from sfc.data.problems import refuse
 from sfc.errors import UserError
+from sfc.readers.check import Facts
+from sfc.readers.labels import TableRow, class_indices, read_xml_labels
+from sfc.readers.problems import refuse
 
 
 class LabelSource(NamedTuple):

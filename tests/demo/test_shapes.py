@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.data.drawings import CLASSES, draw_object
-from sfc.data.shapes import draw_scene, label_sets, main
+from sfc.demo.drawings import CLASSES, draw_object
+from sfc.demo.shapes import draw_scene, label_sets, main
 from sfc.randomness import generator
-from tests.data.folder import read
+from tests.readers.voc_folder import read
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@ import shutil
 import numpy as np
 import pytest
 
-from sfc.data.voc import VOC_CLASSES
-from sfc.data.voc_lists import read_list
 from sfc.errors import UserError
-from tests.data.folder import CLASSES, TRAIN, VAL, make_voc, read, write_image, write_mask
+from sfc.readers.voc import VOC_CLASSES
+from sfc.readers.voc_lists import read_list
+from tests.data.folder import write_image, write_mask
+from tests.readers.voc_folder import CLASSES, TRAIN, VAL, make_voc, read
 
 TABLE = "image_id,split,classes\nt0,train,ant bee\nt1,train,ant\nt2,train,\nv0,val,cat\nv1,val,\n"
 

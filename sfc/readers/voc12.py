@@ -1,6 +1,6 @@
 """Reader of PASCAL VOC 2012 as its devkit unpacks, with the masks of the Semantic Boundaries Dataset.
 
-ROOT = VOCdevkit/VOC2012, in the layout `sfc.data.voc` describes. Beside that reader, this one
+ROOT = VOCdevkit/VOC2012, in the layout `sfc.readers.voc` describes. Beside that reader, this one
 - makes the augmented training list where there is no file of it,
 - takes masks that the devkit lacks from SBD's .mat files,
 - reads a test split, whose images have no masks,
@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sfc.data.files import Files
 from sfc.data.manifest import Manifest
-from sfc.data.sbd import augmented_list, draw_masks, sbd_mask_path
-from sfc.data.voc import assemble, class_names, find_files, find_masks
-from sfc.data.voc_lists import list_path, read_list, refuse_overlap
 from sfc.errors import UserError
+from sfc.readers.files import Files
+from sfc.readers.sbd import augmented_list, draw_masks, sbd_mask_path
+from sfc.readers.voc import assemble, class_names, find_files, find_masks
+from sfc.readers.voc_lists import list_path, read_list, refuse_overlap
 
 AUGMENTED = ("train_aug", "trainaug")  # names of the list of 10,582 images in public code
 
@@ -41,7 +41,7 @@ def read_voc12(
 ) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
     """Read and check VOC 2012.
 
-    Image-level labels: as `sfc.data.voc.read_voc`. Those of the test split come from the label table as far as it
+    Image-level labels: as `sfc.readers.voc.read_voc`. Those of the test split come from the label table as far as it
     knows them, else there are none: its annotation files, where there are any, do not list all objects.
     Masks: those of a folder of the devkit; without a name for it and with `sbd`, what is not there is drawn from SBD.
 

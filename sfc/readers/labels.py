@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from sfc.data.files import composed
-from sfc.data.problems import refuse
 from sfc.errors import UserError
+from sfc.readers.files import composed
+from sfc.readers.problems import refuse
 
 _COLUMNS = ("image_id", "split", "classes")
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sfc.data.check import inspect_all
-from sfc.data.files import Files
-from sfc.data.label_sources import disagreements, label_sources, labels_of_split
-from sfc.data.labels import TableRow, check_class_names, read_label_table
 from sfc.data.manifest import Manifest, Record
-from sfc.data.problems import refuse
-from sfc.data.voc_lists import read_lines, read_list, refuse_overlap
 from sfc.errors import UserError
+from sfc.readers.check import inspect_all
+from sfc.readers.files import Files
+from sfc.readers.label_sources import disagreements, label_sources, labels_of_split
+from sfc.readers.labels import TableRow, check_class_names, read_label_table
+from sfc.readers.problems import refuse
+from sfc.readers.voc_lists import read_lines, read_list, refuse_overlap
 
 # fmt: off
 VOC_CLASSES = (

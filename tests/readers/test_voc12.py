@@ -6,11 +6,11 @@ from PIL import Image
 
 from sfc.data.images import read_mask
 from sfc.data.manifest import read_manifest, write_manifest
-from sfc.data.voc import VOC_CLASSES
-from sfc.data.voc12 import read_voc12
 from sfc.errors import UserError
-from tests.data.devkit import AUGMENTED, SBD_TRAIN, TEST, TRAIN, VAL, label_map, make_devkit, make_sbd, write_mat
+from sfc.readers.voc import VOC_CLASSES
+from sfc.readers.voc12 import read_voc12
 from tests.data.folder import write_mask
+from tests.readers.devkit import AUGMENTED, SBD_TRAIN, TEST, TRAIN, VAL, label_map, make_devkit, make_sbd, write_mat
 
 
 @pytest.fixture
