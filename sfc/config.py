@@ -1,4 +1,6 @@
-"""Every params section as one frozen, typed model; `sfc.params` reads params.yaml into them.
+"""Params sections as frozen, typed models; `sfc.params` reads params.yaml into them.
+
+Here is what several methods may read; what one alone reads stands with it in `sfc.methods`.
 
 No model has defaults: params.yaml (or a file of presets/) is the only source of values, so nothing that
 changes a result is untracked. Library code never sees these models, only the plain values in them.
@@ -9,10 +11,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfc.config_seg import Predict, Seg
-from sfc.config_types import Backbone, Count, Fraction, NonNegative, Positive, Precision, Radius, Scales, Section
+from sfc.config_types import (
+    Backbone,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Precision,
+    Radius,
+    Scales,
+    Section,
+    check_ascending,
+)
 
 # The params of `dataset` that each kind of data set reads, beside root; the others must be null.
 DATASET_FIELDS = {
@@ -37,6 +50,17 @@ class Dataset(Section):
     sbd: str | None  # folder of SBD: makes the list train_aug, and masks where `masks` is null
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
 
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> Dataset:
+        for name, value in self:
+            if value is not None and name not in ("kind", "root", *DATASET_FIELDS[self.kind]):
+                raise ValueError(f"{name}: has no meaning for kind {self.kind}; set it to null")
+        if self.kind == "table" and self.labels is None:
+            raise ValueError("labels: name the table (image,classes and, if you like, mask and split)")
+        if len({self.train, self.val, self.test}) < 3:
+            raise ValueError("train: train, val and test must differ")
+        return self
+
 
 class Ibr(Section):
     """Image bank re-sampling."""
@@ -55,18 +79,10 @@ class Dc(Section):
     n_iter: Literal["auto"] | Count
 
 
-class PrototypeSeed(Section):
-    """Which pixels a class prototype averages, Eq. 3."""
+class TrainCam(Section):
+    """Training of the CAM network by one of `sfc.methods`."""
 
-    mode: Literal["argmax", "threshold"]
-    bkg_scale: Positive  # background channel times this before the argmax
-    threshold: Fraction  # only for mode threshold
-
-
-class Sfc(Section):
-    """Training of the CAM network."""
-
-    method: Literal["cam", "sipe", "sfc"]  # cam: the classifier alone, the paper's Base
+    method: str
     random_seed: int
     backbone: Backbone
     precision: Precision
@@ -80,10 +96,11 @@ class Sfc(Section):
     weight_decay: NonNegative
     power: NonNegative
     clip_norm: Positive
-    pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
-    bkg_before_pcm: bool
-    proto_norm: Literal["max", "none"]
-    seed: PrototypeSeed
+
+    @model_validator(mode="after")
+    def _range(self) -> TrainCam:
+        check_ascending("long_side", self.long_side)
+        return self
 
 
 class Msdw(Section):
@@ -95,14 +112,6 @@ class Msdw(Section):
     dc_scale: bool  # the same in Eq. 7
     reduction: Literal["mean", "sum"]
     detach_large: bool
-
-
-class Sipe(Section):
-    """What sfc.method sipe alone reads."""
-
-    seed_bkg_scale: Positive  # background likeness times this before the argmax
-    infer_feature: Literal["hierarchical", "semantic"]  # what the seeds correlate at inference
-    w_gsc: NonNegative  # weight of the general-specific consistency loss
 
 
 class Cam(Section):
@@ -117,11 +126,27 @@ class Cam(Section):
 
 
 class Fusion(Section):
-    """One use of the two CAMs: Eq. 9 and the background rule."""
+    """One use of a method's CAMs: Eq. 9 and the background rule."""
 
-    prototype_weight: NonNegative  # M_W + this * M_P
+    weights: Annotated[dict[str, NonNegative], Field(min_length=1)]  # of each kind of CAM in the sum
     fg_gain: Positive
     bg_offset: NonNegative
+
+
+class WalkFusion(Fusion):
+    """The CAMs that random walks spread; the sum of the walks, each divided by its maximum, decides."""
+
+    foreground_power: Positive | None  # walk of the foreground to this power, beside a constant; null: no such walk
+    background: Fraction | None  # that constant
+    whole_power: Positive | None  # walk of all channels to this power, background included; null: no such walk
+
+    @model_validator(mode="after")
+    def _walks(self) -> WalkFusion:
+        if (self.background is None) != (self.foreground_power is None):
+            raise ValueError("background: stands beside the walk of the foreground; set it exactly if foreground_power is")
+        if self.foreground_power is None and self.whole_power is None:
+            raise ValueError("whole_power: there is no walk to decide; set this or foreground_power")
+        return self
 
 
 class Crf(Section):
@@ -155,6 +180,11 @@ class Irn(Section):
     power: NonNegative
     clip_norm: Positive | None
 
+    @model_validator(mode="after")
+    def _range(self) -> Irn:
+        check_ascending("rescale", self.rescale)
+        return self
+
 
 class PseudoLabels(Section):
     refine: Literal["irn", "crf"]
@@ -166,9 +196,6 @@ class Walk(Section):
     radius: Radius
     beta: Positive
     steps: Count
-    power: Positive
-    second_power: Positive
-    background: Fraction
     flip: bool
     scale: Positive  # images are resized by this before the affinity network
     batch_size: Count  # images of one size
@@ -201,17 +228,11 @@ class Evaluate(Section):
     gallery: Annotated[int, Field(ge=0)]  # images in each gallery
 
 
+# The sections whatever the methods are; a method adds its own, and under `fusion` one of each of FUSION_USES.
 SECTIONS: dict[str, type[Section]] = {
     "dataset": Dataset,
-    "ibr": Ibr,
-    "dc": Dc,
-    "sfc": Sfc,
-    "msdw": Msdw,
-    "sipe": Sipe,
+    "train_cam": TrainCam,
     "cam": Cam,
-    "fusion.crf": Fusion,
-    "fusion.walk": Fusion,
-    "fusion.eval": Fusion,
     "crf": Crf,
     "irn": Irn,
     "pseudo_labels": PseudoLabels,
@@ -221,3 +242,4 @@ SECTIONS: dict[str, type[Section]] = {
     "analyse": Analyse,
     "evaluate": Evaluate,
 }
+FUSION_USES: dict[str, type[Section]] = {"crf": Fusion, "walk": WalkFusion, "eval": Fusion}

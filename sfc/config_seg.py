@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sfc.config_types import Backbone, Count, NonNegative, Positive, Precision, Scales, Section
 
@@ -35,6 +35,14 @@ class Seg(Section):
     momentum: NonNegative
     weight_decay: NonNegative
     power: NonNegative
+
+    @model_validator(mode="after")
+    def _fits_draw_and_model(self) -> Seg:
+        if self.scale_draw == "uniform" and (len(self.scales) != 2 or self.scales[0] > self.scales[1]):
+            raise ValueError(f"scales: {list(self.scales)} must be [smallest, largest] for scale_draw uniform")
+        if self.model == "largefov" and len(self.atrous_rates) != 1:
+            raise ValueError(f"atrous_rates: {list(self.atrous_rates)} must be one rate for model largefov")
+        return self
 
 
 class PredictCrf(Section):

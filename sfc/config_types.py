@@ -16,12 +16,21 @@ Scales = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
+    """A group of params. A validator of a whole section raises ValueError("PARAM: what is wrong with it")."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Backbone(Section):
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); a file; sfc: out/sfc.safetensors
+    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); a file; cam: out/cam.safetensors
     weights: str
     frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
     batch_norm: Literal["frozen", "train"]
+
+
+def check_ascending(param: str, limits: tuple[float, float]) -> None:
+    """Raise ValueError unless `limits` are [smallest, largest]."""
+    low, high = limits
+    if low > high:
+        raise ValueError(f"{param}: [{low}, {high}] must be [smallest, largest]")

@@ -3,68 +3,75 @@
 from __future__ import annotations
 
 import difflib
-import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from sfc.config import DATASET_FIELDS, SECTIONS, Dataset, Section
+from sfc.config import FUSION_USES, SECTIONS
+from sfc.config_types import Section
 from sfc.errors import UserError
 
+if TYPE_CHECKING:
+    from sfc.methods import Method
 
-class Params(Section):
-    """All of params.yaml; `get` hands out one section (or one value of it) by its dotted name."""
 
-    sections: dict[str, Section]
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml; `sections` by dotted name, in the order of `known_sections`."""
 
-    @model_validator(mode="after")
-    def _ranges(self) -> Params:
-        low, high = self.sections["sfc"].long_side
-        if low > high:
-            raise ValueError(f"sfc.long_side: [{low}, {high}] must be [smallest, largest]")
-        low, high = self.sections["irn"].rescale
-        if low > high:
-            raise ValueError(f"irn.rescale: [{low}, {high}] must be [smallest, largest]")
-        seg = self.sections["seg"]
-        if seg.scale_draw == "uniform" and (len(seg.scales) != 2 or seg.scales[0] > seg.scales[1]):
-            raise ValueError(f"seg.scales: {list(seg.scales)} must be [smallest, largest] for seg.scale_draw uniform")
-        if seg.model == "largefov" and len(seg.atrous_rates) != 1:
-            raise ValueError(f"seg.atrous_rates: {list(seg.atrous_rates)} must be one rate for seg.model largefov")
-        if self.sections["analyse"].split not in self.sections["cam"].splits:
-            raise ValueError("analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
-        return self
-
-    @model_validator(mode="after")
-    def _dataset_fields(self) -> Params:
-        dataset: Dataset = self.sections["dataset"]
-        for name, value in dataset:
-            if value is not None and name not in ("kind", "root", *DATASET_FIELDS[dataset.kind]):
-                raise ValueError(f"dataset.{name}: has no meaning for kind {dataset.kind}; set it to null")
-        if dataset.kind == "table" and dataset.labels is None:
-            raise ValueError("dataset.labels: name the table (image,classes and, if you like, mask and split)")
-        if len({dataset.train, dataset.val, dataset.test}) < 3:
-            raise ValueError("dataset.train, dataset.val and dataset.test must differ")
-        return self
+    sections: Mapping[str, Section]
 
     def get(self, name: str) -> Any:
-        """`get("sfc")` is a section, `get("sfc.batch_size")` a value, `get("fusion.crf")` a section."""
+        """`get("crf")` is a section, `get("crf.mode")` a value; `{method}` stands for train_cam.method."""
+        name = name.replace("{method}", self.sections["train_cam"].method)
         if name in self.sections:
             return self.sections[name]
         section, _, field = name.rpartition(".")
         return getattr(self.sections[section], field)
 
+    def method_sections(self) -> dict[str, Section]:
+        """The sections that the chosen method reads, in its own order."""
+        return {name: self.sections[name] for name in _methods()[self.get("train_cam.method")].sections}
 
-class Yaml12Loader(yaml.SafeLoader):
-    """SafeLoader that reads numbers as YAML 1.2 does: DVC writes `1e-05`, which YAML 1.1 calls a string."""
+
+def _methods() -> Mapping[str, Method]:
+    from sfc.methods import METHODS  # not at the top: no stage shall depend on every method because it reads params
+
+    return METHODS
 
 
-Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+def method_section_names() -> tuple[str, ...]:
+    """The sections that any method reads, each once."""
+    return tuple(dict.fromkeys(name for method in _methods().values() for name in method.sections))
+
+
+def known_sections() -> dict[str, type[Section]]:
+    """Dotted name -> model: the sections of `sfc.config`, those of every method, and how CAMs of each are fused."""
+    known = dict(SECTIONS)
+    for name, method in _methods().items():
+        known |= method.sections
+        known |= {f"fusion.{name}.{use}": model for use, model in FUSION_USES.items()}
+    return known
+
+
+def read_yaml(text: str, *, source: str) -> Any:
+    """The values of a YAML 1.2 document, as DVC reads them: 1e-05 is a number, `on` is text, 010 is ten.
+
+    Raises:
+        UserError: not YAML, or a key stands twice in one mapping.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: not valid YAML: {line}{' '.join(error.problem.split())}") from None
+    except YAMLError as error:
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
@@ -74,37 +81,61 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         UserError: no such file, not YAML, an unknown, missing or out-of-range param; the message names it.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Yaml12Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the project's folder or copy one of presets/") from None
+        raise UserError(f"{path}: no such file; run from the project's folder, or python -m stages.preset") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_params(values, source=str(path))
+    return parse_params(read_yaml(text, source=str(path)), source=str(path))
 
 
 def parse_params(values: Any, *, source: str = "params.yaml") -> Params:
     """Check a params mapping that has been read already; raises UserError as `load_params` does."""
     if not isinstance(values, dict):
-        raise UserError(f"{source}: expected sections such as sfc: and crf:, found {type(values).__name__}")
-    flat = dict(values)
-    fusion = flat.pop("fusion", {})
-    if not isinstance(fusion, dict):
-        raise UserError(f"{source}: fusion: expected the parts crf, walk and eval")
-    flat.update({f"fusion.{use}": section for use, section in fusion.items()})
-    for name in flat:
-        if name not in SECTIONS:
-            raise UserError(f"{source}: unknown section {name}{_nearest(str(name), SECTIONS)}")
+        raise UserError(f"{source}: expected sections such as train_cam: and crf:, found {type(values).__name__}")
+    known = known_sections()
+    found = dict(_sections(values, known, source))
     sections = {}
-    for name, model in SECTIONS.items():
-        if name not in flat:
-            raise UserError(f"{source}: section {name} is missing; copy it from presets/voc12.yaml")
-        sections[name] = _parse_section(name, model, flat[name], source)
-    try:
-        return Params(sections=sections)
-    except ValidationError as error:
-        raise UserError(f"{source}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    for name, model in known.items():
+        if name not in found:
+            raise UserError(f"{source}: section {_missing(name, found)} is missing; copy it from presets/voc12.yaml")
+        sections[name] = _parse_section(name, model, found[name], source)
+    params = Params(sections)
+    _check_together(params, source)
+    return params
+
+
+def _sections(values: dict, known: Iterable[str], source: str, inside: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, values) of every section; groups of sections, such as fusion, are taken apart."""
+    for key, value in values.items():
+        name = f"{inside}{key}"
+        parts = dict.fromkeys(s.removeprefix(f"{name}.").split(".")[0] for s in known if s.startswith(f"{name}."))
+        if name in known:
+            yield name, value
+        elif not parts:
+            groups = {section.rpartition(".")[0] for section in known} - {""}
+            raise UserError(f"{source}: unknown section {name}{_nearest(name, [*known, *groups])}")
+        elif not isinstance(value, dict):
+            raise UserError(f"{source}: {name}: expected the parts {', '.join(parts)}")
+        else:
+            yield from _sections(value, known, source, f"{name}.")
+
+
+def _missing(name: str, found: Iterable[str]) -> str:
+    """The section or, where nothing of it is there, the whole group that holds it."""
+    parts = name.split(".")
+    groups = (".".join(parts[:depth]) for depth in range(1, len(parts)))
+    return next((group for group in groups if not any(f.startswith(f"{group}.") for f in found)), name)
+
+
+def _check_together(params: Params, source: str) -> None:
+    """What no section can know alone."""
+    method = params.get("train_cam.method")
+    if method not in _methods():
+        near = _nearest(method, _methods())
+        raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
+    if params.get("analyse.split") not in params.get("cam.splits"):
+        raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
 
 
 def _parse_section(name: str, model: type[Section], values: Any, source: str) -> Section:
@@ -115,12 +146,13 @@ def _parse_section(name: str, model: type[Section], values: Any, source: str) ->
 
 
 def _explain(name: str, model: type[Section], error: dict) -> str:
-    parts = [str(p) for p in error["loc"]]
-    where = ".".join([name, *parts])
+    where = ".".join([name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         return f"unknown param {where}{_nearest(where, field_names(name, model))}"
     if error["type"] == "missing":
         return f"param {where} is missing"
+    if error["type"] == "value_error":  # of a section's own validator, see `Section`
+        return f"{where}.{error['ctx']['error']}"
     return f"param {where}: {error['msg'].lower().replace('tuple', 'list')} (got {error['input']!r})"
 
 
@@ -135,7 +167,7 @@ def field_names(prefix: str, model: type[Section]) -> list[str]:
     return names
 
 
-def _nearest(name: str, known) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
