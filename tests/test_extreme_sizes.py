@@ -13,8 +13,8 @@ from sfc.refinement.affinity import EdgeNetwork
 from sfc.refinement.walk_labels import walk_labels
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import predict_labels
-from tests.methods.tiny import network
 from tests.data.folder import records
+from tests.methods.tiny import network
 
 CPU, CROP = torch.device("cpu"), 32
 SIZES = [(1, 40), (40, 1), (1, 1), (2, 6000)]

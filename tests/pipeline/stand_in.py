@@ -20,8 +20,11 @@ def main(module: str, key: str = "") -> None:
     item = spec.get("foreach", {}).get(key, {})
     spec = spec.get("do", spec)
 
+    known = {"key": key, **_dotted("item", item), "dataset.root": params["dataset"]["root"]}
+    known["train_cam.method"] = params["train_cam"]["method"]
+
     def fill(text: str) -> str:
-        for name, value in {"key": key, "dataset.root": params["dataset"]["root"], **_dotted("item", item)}.items():
+        for name, value in known.items():  # items first: they hold further names
             text = text.replace(f"${{{name}}}", value)
         return text
 
@@ -36,18 +39,26 @@ def main(module: str, key: str = "") -> None:
             value = value[part]
         digest.update(json.dumps(value).encode())
     for out in [*spec.get("outs", []), *spec["metrics"]]:
-        _write(Path(fill(out if isinstance(out, str) else next(iter(out)))), digest.hexdigest())
+        path = Path(fill(out if isinstance(out, str) else next(iter(out))))
+        _write(path, _method(params) if path.name == "method.json" else digest.hexdigest())
 
 
 def _dotted(prefix: str, values: dict) -> dict:
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
+def _method(params: dict) -> str:
+    """What the method reads, as the real label_stats tells: nothing of the others'."""
+    method = params["train_cam"]["method"]
+    reads = ["sfc", "ibr", "dc", "msdw"] if method == "sfc" else [method]
+    return json.dumps({name: params[name] for name in reads})
+
+
 def _write(path: Path, text: str) -> None:
     if path.suffix == "":
         path = path / "content"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".json":
+    if path.suffix == ".json" and path.name != "method.json":
         text = json.dumps({"value": int(text[:8], 16)})
     path.write_text(text)
 

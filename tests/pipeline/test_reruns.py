@@ -1,6 +1,7 @@
 """Which stages a change reruns: the table a person plans experiments with."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,22 +11,22 @@ SEGMENTATION = ["train_seg", "predict", "evaluate@seg"]
 LABELS = ["pseudo_labels", "evaluate@pseudo_labels", *SEGMENTATION]
 REFINEMENT = ["crf", "evaluate@crf", "train_irn", *LABELS]
 CAMS = ["infer_cam", "evaluate@cam", "analyse", *REFINEMENT]
-TRAINING = ["train_sfc", *CAMS]
-EVALUATION = ["evaluate@cam", "evaluate@crf", "evaluate@pseudo_labels", "evaluate@seg"]
+TRAINING = ["train_cam", *CAMS]
+EVALUATION = ["evaluate@cam", "analyse", "evaluate@crf", "evaluate@pseudo_labels", "evaluate@seg"]
 ALL = ["prepare", "label_stats", *TRAINING]
 
 READS = {  # what each stage's params are, besides those of the stages before it
     "prepare": {"dataset"},
-    "label_stats": {"ibr", "dc", "sfc.batch_size"},
-    "train_sfc": {"sfc", "ibr", "msdw", "sipe"},
+    "label_stats": {"base", "sipe", "sfc", "ibr", "dc", "msdw", "train_cam.batch_size", "train_cam.method"},
+    "train_cam": {"train_cam"},
     "infer_cam": {"cam"},
-    "crf": {"fusion.crf", "crf"},
+    "crf": {"fusion.sfc.crf", "crf"},
     "train_irn": {"irn"},
-    "pseudo_labels": {"fusion.walk", "walk", "pseudo_labels"},
+    "pseudo_labels": {"fusion.sfc.walk", "walk", "pseudo_labels"},
     "train_seg": {"seg"},
     "predict": {"predict"},
-    "analyse": {"analyse", "fusion.eval"},
-    "evaluate@cam": {"evaluate", "fusion.eval"},
+    "analyse": {"analyse"},
+    "evaluate@cam": {"evaluate", "fusion.sfc.eval"},
     "evaluate@crf": {"evaluate"},
     "evaluate@pseudo_labels": {"evaluate"},
     "evaluate@seg": {"evaluate"},
@@ -40,25 +41,40 @@ def test_all_stages_run_once(sketch):
 
 def test_every_section_is_read_by_its_stages_alone(sketch):
     sections = load_params(sketch.root / "params.yaml").sections
-    assert set().union(*READS.values()) == {*sections, "sfc.batch_size"}
-    some_field = {name: next(iter(type(section).model_fields)) for name, section in sections.items()}
-    sketch.put(**{f"{name}.{field}": "changed" for name, field in some_field.items()}, **{"sfc.batch_size": 3})
-    status = json.loads(sketch.dvc("status", "--json"))
-    assert {
-        stage: {param for change in changes for param in change["changed deps"]["params.yaml"]}
-        for stage, changes in status.items()
-    } == READS
+    others = {name for name in sections if name.startswith("fusion.") and not name.startswith("fusion.sfc.")}
+    assert set().union(*READS.values()) == {*sections, "train_cam.batch_size", "train_cam.method"} - others
+    fields = {name: list(type(section).model_fields) for name, section in sections.items()}
+    changes = {f"{name}.{names[0]}": "changed" for name, names in fields.items() if name != "train_cam"}
+    # a method that is not there would change which params the stages read
+    sketch.put(**changes, **{"train_cam.random_seed": 3, "train_cam.batch_size": 3})
+    assert changed(sketch, "params.yaml") == {**READS, "label_stats": READS["label_stats"] - {"train_cam.method"}}
+
+
+def changed(project, file):
+    """Stage -> what `dvc status` says of it has changed: names of params in params.yaml, else paths."""
+    found = {}
+    for stage, changes in json.loads(project.dvc("status", "--json")).items():
+        deps = {}
+        for change in changes:
+            deps |= change["changed deps"]
+        found[stage] = set(deps[file]) if file else set(deps)
+    return found
 
 
 @pytest.mark.parametrize(
     ("param", "value", "stages"),
     [
         ("ibr.n", 8, ["label_stats", *TRAINING]),
+        ("msdw.w_proto", 0.5, ["label_stats", *TRAINING]),
+        ("sipe.w_gsc", 3.0, ["label_stats"]),  # of another method: counted again in a second, and nothing follows
+        ("base.pcm_iters", 1, ["label_stats"]),
+        ("fusion.sipe.crf.bg_offset", 0.3, []),
         ("cam.scales", [1.0, 1.25], CAMS),
         ("walk.beta", 12.0, LABELS),
         ("seg.steps", 123, SEGMENTATION),
         ("evaluate.gallery", 3, EVALUATION),
-        ("fusion.eval.prototype_weight", 0.123, ["evaluate@cam", "analyse"]),
+        ("fusion.sfc.eval.weights.prototype", 0.123, ["evaluate@cam", "analyse"]),
+        ("fusion.sfc.walk.whole_power", 2.0, LABELS),
         ("analyse.images", 12, ["analyse"]),
     ],
 )
@@ -68,30 +84,67 @@ def test_a_param_reruns_its_readers_and_what_follows(sketch, param, value, stage
     assert sorted(sketch.repro()) == sorted(stages)
 
 
+def test_params_of_sfc_do_not_train_sipe_again(sketch):
+    sketch.put(**{"train_cam.method": "sipe"})
+    assert "train_cam" in sketch.repro()
+    of_sfc = {"ibr.n": 1, "dc.norm": "eq6", "msdw.w_scale": 0.1, "sfc.pcm_iters": 0, "fusion.sfc.crf.bg_offset": 1.0}
+    sketch.put(**{"train_cam.method": "sipe"}, **of_sfc)
+    assert sketch.repro() == ["label_stats"]
+    sketch.put(**{"train_cam.method": "sipe", "sipe.infer_feature": "semantic"})
+    assert "train_cam" in sketch.repro()
+
+
 def test_going_back_runs_nothing(sketch):
     sketch.put(**{"ibr.n": 8})
     sketch.repro()
     sketch.put()
     output = sketch.dvc("repro")
     assert "Running stage" not in output
-    assert "Stage 'train_sfc' is cached - skipping run" in output
+    assert "Stage 'train_cam' is cached - skipping run" in output
     assert sketch.git("diff", "--stat") == ""
 
 
-def test_an_edited_file_reruns_the_stages_that_import_it(sketch):
+NETWORK = {"train_cam", "infer_cam", "analyse"}  # train or load the CAM network
+CRF = {"crf", "predict"}
+EDITS = {
+    "sfc/readers/coco.py": {"prepare"},
+    "sfc/readers/voc.py": {"prepare"},
+    "sfc/walk/random_walk.py": {"pseudo_labels"},
+    "sfc/dense_crf.py": CRF,
+    "sfc/irn/pair_loss.py": {"train_irn", "pseudo_labels"},  # one trains IRN's network, the other loads it
+    "sfc/demo/drawings.py": set(),
+    "sfc/methods/sipe.py": NETWORK,
+    "sfc/segmentation/deeplab.py": {"train_seg", "predict"},
+    "sfc/evaluation/gallery.py": {"analyse", *EVALUATION},
+    "sfc/errors.py": set(),  # cannot change a result
+}
+
+
+@pytest.mark.parametrize(("file", "stages"), EDITS.items())
+def test_an_edit_makes_stale_what_it_can_change(sketch, file, stages):
     sketch.put()
+    sketch.repro()
+    path = sketch.root / file
+    path.write_text(path.read_text() + "\n# a comment\n")
+    try:
+        stale = changed(sketch, None)
+        unit = file if (sketch.root / "sfc" / Path(file).parts[1]).is_file() else "/".join(file.split("/")[:2])
+        assert {stage for stage, deps in stale.items() if unit in deps} == stages
+    finally:
+        sketch.git("checkout", "--quiet", "sfc")
+
+
+def test_bytecode_is_nobodys_dependency(sketch):
+    sketch.put()
+    sketch.repro()
     for name in ("sfc/data/__pycache__/crops.cpython-311.pyc", "sfc/training/__pycache__/loop.cpython-312.pyc"):
         (sketch.root / name).parent.mkdir(exist_ok=True)
-        (sketch.root / name).write_text("bytecode is nobody's dependency")
-    for name in ("sfc/errors.py", "sfc/segmentation/deeplab.py"):  # the first cannot change a result
-        with (sketch.root / name).open("a") as file:
-            file.write("\n# edited\n")
-    assert sorted(sketch.repro()) == sorted(SEGMENTATION)
-    sketch.git("checkout", "--quiet", "sfc")
+        (sketch.root / name).write_text("bytecode")
+    assert sketch.repro() == []
 
 
 def test_numbers_set_on_the_command_line_are_numbers(sketch):
     sketch.put()
-    assert "Running stage 'train_sfc'" in sketch.dvc("exp", "run", "-S", "sfc.lr=1e-5", "train_sfc")
-    assert sketch.lock()["train_sfc"]["params"]["params.yaml"]["sfc"]["lr"] == 0.00001
-    assert load_params(sketch.root / "params.yaml").get("sfc.lr") == 0.00001
+    assert "Running stage 'train_cam'" in sketch.dvc("exp", "run", "-S", "train_cam.lr=1e-5", "train_cam")
+    assert sketch.lock()["train_cam"]["params"]["params.yaml"]["train_cam"]["lr"] == 0.00001
+    assert load_params(sketch.root / "params.yaml").get("train_cam.lr") == 0.00001

@@ -14,7 +14,7 @@ import yaml
 from tests.pipeline import tiny
 from tests.pipeline.project import Project, stages_run
 
-TRAIN_AGAIN = ("repro", "--force", "--single-item", "train_sfc")
+TRAIN_AGAIN = ("repro", "--force", "--single-item", "train_cam")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def test_all_stages_run_once(real):
 
 
 def test_evaluations_measure_every_product(real):
-    metrics = {name: json.loads((real.root / f"metrics/{name}.json").read_text()) for name in ("cam", "crf", "seg")}
+    metrics = {
+        name: json.loads((real.root / f"metrics/evaluate_{name}.json").read_text()) for name in ("cam", "crf", "seg")
+    }
     assert metrics["cam"]["train"]["images"] == metrics["crf"]["train"]["images"] == tiny.TRAIN
     assert metrics["seg"]["val"]["images"] == tiny.VAL
     table = real.run(sys.executable, "-m", "stages.metrics_table").splitlines()
@@ -73,7 +75,7 @@ def test_queued_experiments_run_side_by_side(real):
     real.put()
     real.git("checkout", "--quiet", ".")
     real.dvc("checkout")
-    real.dvc("exp", "run", "--queue", "-S", "fusion.eval.prototype_weight=0.25,0.5")
+    real.dvc("exp", "run", "--queue", "-S", "fusion.sfc.eval.weights.prototype=0.25,0.5")
     real.dvc("queue", "start", "-j", "2")
     deadline = time.monotonic() + 600
     while re.search("Queued|Running", status := real.dvc("queue", "status")) and time.monotonic() < deadline:
@@ -99,16 +101,16 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(real, clone):
         [sys.executable, "-m", "dvc", *TRAIN_AGAIN],
         cwd=clone.root, env=clone.env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    scratch = clone.root / ".scratch" / "train_sfc"
+    scratch = clone.root / ".scratch" / "train_cam"
     while killed.poll() is None and not list(scratch.glob("*/last.pt")):
         time.sleep(0.005)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert not (clone.root / "out" / "sfc.safetensors").exists()
+    assert not (clone.root / "out" / "cam.safetensors").exists()
     output = clone.dvc(*TRAIN_AGAIN)
-    assert stages_run(output) == ["train_sfc"]
+    assert stages_run(output) == ["train_cam"]
     steps_left = max(int(total) for total in re.findall(r"/(\d+) \[", output))
     assert 0 < steps_left < tiny.STEPS
-    assert clone.lock()["train_sfc"]["outs"] == real.lock()["train_sfc"]["outs"]
+    assert clone.lock()["train_cam"]["outs"] == real.lock()["train_cam"]["outs"]
     assert not list(scratch.glob("*/last.pt"))
     assert clone.git("status", "--short") == ""

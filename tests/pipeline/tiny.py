@@ -7,7 +7,7 @@ from PIL import Image
 
 CLASSES = ("square", "bar")
 TRAIN, VAL = 12, 4
-STEPS = TRAIN // 4 * 4  # of train_sfc: batches of 4, 4 epochs
+STEPS = TRAIN // 4 * 4  # of train_cam: batches of 4, 4 epochs
 
 PARAMS = {
     "dataset.kind": "voc",
@@ -17,18 +17,18 @@ PARAMS = {
     "ibr.n": 1,
     "dc.c_ibr": "auto",
     "dc.n_iter": "auto",
-    "sfc.backbone": {"arch": "resnet18", "weights": "none", "frozen_stages": 0, "batch_norm": "train"},
-    "sfc.precision": "fp32",
-    "sfc.epochs": 4,
-    "sfc.batch_size": 4,
-    "sfc.crop": 64,
-    "sfc.long_side": [48, 64],
+    "train_cam.backbone": {"arch": "resnet18", "weights": "none", "frozen_stages": 0, "batch_norm": "train"},
+    "train_cam.precision": "fp32",
+    "train_cam.epochs": 4,
+    "train_cam.batch_size": 4,
+    "train_cam.crop": 64,
+    "train_cam.long_side": [48, 64],
     "cam.splits": ["train", "val"],
     "cam.scales": [1.0, 0.5],
     "cam.batch_size": 8,
     "cam.precision": "fp32",
     "crf.iterations": 1,
-    "irn.backbone": {"arch": "resnet18", "weights": "sfc", "frozen_stages": 5, "batch_norm": "frozen"},
+    "irn.backbone": {"arch": "resnet18", "weights": "cam", "frozen_stages": 5, "batch_norm": "frozen"},
     "irn.precision": "fp32",
     "irn.epochs": 1,
     "irn.batch_size": 4,
@@ -36,7 +36,7 @@ PARAMS = {
     "irn.radius": 3,
     "walk.radius": 2,
     "walk.steps": 4,
-    "seg.backbone": {"arch": "resnet18", "weights": "sfc", "frozen_stages": 0, "batch_norm": "train"},
+    "seg.backbone": {"arch": "resnet18", "weights": "cam", "frozen_stages": 0, "batch_norm": "train"},
     "seg.precision": "fp32",
     "seg.steps": 3,
     "seg.batch_size": 4,

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from sfc.label_archive import LabelArchive
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamWriter
 from sfc.refinement.dense_crf import refine_cams
-from sfc.label_archive import LabelArchive
 from stages.crf import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.store import CamWriter
-from sfc.label_archive import LabelArchiveWriter
 from stages.evaluate import main
 
 CLASSES = ("ant", "bee", "cat")

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from stages._methods import METHODS
 
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.params import load_params
 from sfc.refinement.affinity import EdgeNetwork
 from sfc.segmentation.objective import SegmentationObjective
 from stages import preset, train_seg
-from stages._methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))

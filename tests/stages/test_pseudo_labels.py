@@ -12,11 +12,11 @@ import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.store import CamWriter
 from sfc.refinement.affinity import EdgeNetwork, save_edge_network
-from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from stages.pseudo_labels import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import torch
 import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.refinement.affinity import EdgeNetwork, load_edge_network
-from sfc.label_archive import LabelArchiveWriter
 from stages.train_irn import main
 from tests.data.folder import record
 
