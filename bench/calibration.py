@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from bench.inputs import smooth, uniform
 from bench.measure import Pair, Row
 from sfc.backbone import Backbone
-from sfc.calibration import cams, sipe
+from sfc.calibration import cams
 from sfc.calibration.image_bank import ImageBank
 from sfc.data.images import box_masks, normalise
+from sfc.methods import sipe
 
 
 def image_bank(device: torch.device, *, classes: int, crop: int, draws: int) -> Pair:

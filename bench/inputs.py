@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfc.calibration.network import CamNetwork
+from sfc.methods.sfc import SfcNetwork
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
@@ -25,17 +25,15 @@ def regions(batch: int, classes: int, height: int, width: int) -> Tensor:
     return smooth(batch, classes, height, width, seed=1).argmax(dim=1).to(torch.uint8)
 
 
-def cam_network(arch: str, num_classes: int) -> CamNetwork:
+def cam_network(arch: str, num_classes: int) -> SfcNetwork:
     """A CAM network of the released code's settings, with random weights."""
     torch.manual_seed(0)
-    return CamNetwork(
+    return SfcNetwork(
         arch=arch,
         num_classes=num_classes,
         frozen_stages=3,
         batch_norm="frozen",
         pcm_iters=2,
         bkg_before_pcm=True,
-        seed_mode="argmax",
-        seed_bkg_scale=0.3,
-        seed_threshold=0.3,
+        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
     )

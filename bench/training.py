@@ -17,7 +17,7 @@ import torch
 from bench.inputs import cam_network, uniform
 from bench.measure import Pair, Row, resident
 from sfc.calibration.image_bank import ImageBank
-from sfc.calibration.objective import SfcObjective
+from sfc.methods.sfc import SfcObjective
 from sfc.training.optim import sgd
 from stages._stage import keep_freed_memory
 

@@ -35,7 +35,8 @@ def test_per_class_rows(tmp_path):
     background, ant, bee = rows[3:6]
     assert (background["class"], background["iou"], background["images"]) == ("background", "50.0000", "2")
     assert ant == {
-        "product": "cam", "split": "train", "map": "sum", "main": "yes", "shown": "yes", "class": "ant", "iou": "50.0000",
+        "product": "cam", "split": "train", "map": "sum", "main": "yes", "shown": "yes", "class": "ant",
+        "iou": "50.0000",
         "false_positive_rate": "50.0000", "false_negative_rate": "0.0000", "images": "1",
     }  # fmt: skip
     assert (bee["iou"], bee["false_positive_rate"], bee["images"]) == ("", "", "0")

@@ -1,4 +1,4 @@
-"""A method of one's own is one file, one line in the registry, its params and a line in dvc.yaml: it runs to the end."""
+"""A method of one's own is one file, one line in the registry, its params and a line in dvc.yaml."""
 
 import csv
 import json

@@ -90,7 +90,7 @@ def test_sfc_is_given_its_params_and_the_distribution_coefficients(project):
     run(label_stats)
     found = json.loads(Path("out/method.json").read_text())
     assert (found["method"], list(found["params"])) == ("sfc", ["dc", "ibr", "msdw", "sfc"])
-    table = list(csv.DictReader(Path("out/label_stats.csv").open()))
+    table = list(csv.DictReader(Path("out/label_stats.csv").read_text().splitlines()))
     assert found["dc"] == [float(row["dc"]) for row in table]
 
 
