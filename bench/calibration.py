@@ -26,7 +26,8 @@ def image_bank(device: torch.device, *, classes: int, crop: int, draws: int) -> 
     pictures = (uniform(classes, 3, crop, crop) * 255).to(torch.uint8)
     bank.update({"image": pictures, "box": box, "label": torch.eye(classes)})
     images = normalise(pictures, box)
-    masks = F.pad(torch.eye(classes), (1, 0), value=1.0)[:, :, None, None] * box_masks(box, crop, crop)[:, None].float()
+    inside = box_masks(box, canvas=(crop, crop), size=(crop, crop))
+    masks = F.pad(torch.eye(classes), (1, 0), value=1.0)[:, :, None, None] * inside[:, None].float()
     drawn = bank.draw()["label"].argmax(dim=1)  # slot k holds class k alone, so that both forms draw the same
     order = torch.tensor([*drawn.tolist(), *sorted(set(range(classes)) - set(drawn.tolist()))])
     bank.to(device)

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from bench.inputs import regions, smooth, uniform
 from bench.measure import Pair, Row
+from sfc.data.images import IGNORE
 from sfc.refinement.dense_crf import DenseCrf, label_energy
-from sfc.refinement.pair_loss import EPS, IGNORE, pair_loss
+from sfc.refinement.pair_loss import EPS, pair_loss
 from sfc.refinement.pair_paths import offsets, path
 from sfc.refinement.random_walk import random_walk
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfc.config import Crf, Fusion
+from sfc.data.images import IGNORE, read_record
 from sfc.data.manifest import Record, read_manifest
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamStore
-from sfc.refinement.dense_crf import IGNORE, refine_cams
+from sfc.refinement.dense_crf import refine_cams
 from sfc.refinement.label_archive import LabelArchiveWriter
 from stages._stage import output, progress, say, stage, workers, write_json
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from sfc.config import Fusion, PseudoLabels, Walk
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import Record, read_manifest
-from sfc.data.whole_images import equal_sizes
 from sfc.localization.store import CamStore
 from sfc.refinement.label_archive import LabelArchive
 from sfc.refinement.walk_labels import EdgeReader, refine_images

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from sfc.config import Seg
-from sfc.data.crops import IGNORE, LabelledCrops
+from sfc.data.crops import LabelledCrops
+from sfc.data.images import IGNORE
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
 from sfc.refinement.label_archive import LabelArchive

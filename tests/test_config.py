@@ -74,7 +74,7 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'voc12', 'coco14' or 'table'"),
+        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'coco14' or 'table'"),
         ("sfc.lrr", 0.1, "unknown param sfc.lrr; did you mean sfc.lr?"),
         ("sfc.seed.bkg_scal", 0.3, "unknown param sfc.seed.bkg_scal; did you mean sfc.seed.bkg_scale?"),
         ("sfc.backbone.weigths", "none", "unknown param sfc.backbone.weigths; did you mean sfc.backbone.weights?"),
@@ -181,7 +181,7 @@ def test_no_param_has_a_default_in_code():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "voc", "sbd": "x"}, "dataset.sbd: has no meaning for kind voc; set it to null"),
+        ({"kind": "coco14", "sbd": "x"}, "dataset.sbd: has no meaning for kind coco14; set it to null"),
         ({"kind": "coco14", "classes": ("a",)}, "dataset.classes: has no meaning for kind coco14; set it to null"),
         (
             {"kind": "table", "labels": "x", "masks": "y"},

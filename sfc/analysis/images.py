@@ -9,10 +9,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
+<<<<<<< HEAD
 from sfc.calibration.network import CamNetwork
 from sfc.data.images import normalise, read_mask, resize_label
 from sfc.data.manifest import Record
 from sfc.data.whole_images import equal_sizes
+=======
+from sfc.calibration.base import BaseNetwork
+from sfc.data.images import equal_sizes, normalise, read_mask, resize_label
+from sfc.data.manifest import Record, label_matrix
+>>>>>>> readers
 from sfc.errors import UserError
 from sfc.localization.multiscale import ScaledBatches
 
@@ -48,9 +54,7 @@ def shared_features(
     for members, images in zip(batches, progress(loader, total=len(batches), label="features"), strict=True):
         if isinstance(images, UserError):
             raise images
-        labels = torch.zeros(len(members), network.classifier.out_channels, device=device)
-        for row, record in enumerate(members):
-            labels[row, list(record.labels)] = 1
+        labels = torch.from_numpy(label_matrix(members, network.classifier.out_channels)).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             feature = network.backbone(normalise(images[0].to(device), None))[-1].float()
         seeds = sums.seeds(feature, labels)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sfc.data.images import read_image, read_mask
+from sfc.data.images import IGNORE, read_image, read_mask
 from sfc.data.manifest import Record
 from sfc.evaluation import drawing
 from sfc.evaluation.cam_rule import CamRule
-from sfc.evaluation.confusion import IGNORE
 from sfc.evaluation.tables import BACKGROUND
 from sfc.localization.fusion import label_keys, to_labels
 from sfc.refinement.label_archive import LabelArchive

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sfc.data.images import normalise, resize_image
-from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes, read_record
+from sfc.data.images import equal_sizes, normalise, read_record, resize_image
+from sfc.data.manifest import Record, label_matrix
 from sfc.errors import UserError
 from sfc.localization.fusion import label_keys
 
@@ -89,7 +88,7 @@ def infer_cams(
     for records, images in zip(batches, loader, strict=True):
         if isinstance(images, UserError):
             raise images
-        labels = _label_rows(records, num_classes).to(device)
+        labels = torch.from_numpy(label_matrix(records, num_classes)).to(device)
         with _memory_line(records), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             cams = [
                 network.infer(_prepare(scaled, device), labels, flip=flip, mask_absent=mask_absent) for scaled in images
@@ -115,10 +114,3 @@ def _memory_line(records: Sequence[Record]) -> Iterator[None]:
 
 def _prepare(images: Tensor, device: torch.device) -> Tensor:
     return normalise(images.to(device, non_blocking=True), None)
-
-
-def _label_rows(records: Sequence[Record], num_classes: int) -> Tensor:
-    labels = torch.zeros(len(records), num_classes)
-    for row, record in enumerate(records):
-        labels[row, list(record.labels)] = 1
-    return labels

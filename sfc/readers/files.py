@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+from sfc.errors import UserError
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -57,6 +59,12 @@ class Tree:
             for child in sorted(folder.iterdir()) if folder.is_dir() else ():
                 names.setdefault(composed(child.name).casefold(), []).append(child.name)
         return self._names[folder]
+
+
+def check_root(root: Path, holds: str) -> None:
+    """Raise UserError unless the folder `root` exists; `holds`: what a person knows it by."""
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder {root}; name the one that has {holds} in it, or run dvc pull")
 
 
 def composed(name: str) -> str:

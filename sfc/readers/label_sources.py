@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sfc.errors import UserError
-from sfc.readers.check import Facts
+from sfc.readers.check import Facts, refuse
 from sfc.readers.labels import TableRow, class_indices, read_xml_labels
-from sfc.readers.problems import refuse
 
 
 class LabelSource(NamedTuple):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from sfc.errors import UserError
+from sfc.readers.check import refuse
 from sfc.readers.files import composed
-from sfc.readers.problems import refuse
 
 _COLUMNS = ("image_id", "split", "classes")
 

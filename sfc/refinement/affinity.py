@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfc.backbone import Backbone
-from sfc.data.images import normalise
+from sfc.data.images import normalise, resize_labels
 from sfc.model_file import load_model, save_model
 from sfc.refinement.pair_loss import pair_loss
 
@@ -80,7 +80,7 @@ class EdgeObjective(nn.Module):
         """
         images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
         edge = self.network(images).sigmoid()
-        labels = F.interpolate(batch["mask"][:, None], size=edge.shape[1:], mode="nearest-exact")[:, 0]
+        labels = resize_labels(batch["mask"], edge.shape[1:])
         return pair_loss(edge, labels, self.radius)._asdict()
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sfc.data.images import IGNORE
 from sfc.errors import UserError
 
-IGNORE = 255
 MIN_PROBABILITY = 1e-5  # energies are logarithms; the public implementations clip here
 LEAST_PEAK = 0.01  # see crf_probabilities
 

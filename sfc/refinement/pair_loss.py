@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sfc.data.images import IGNORE
 from sfc.errors import UserError
 from sfc.refinement.pair_paths import FlatPath, flat_paths, path_maxima
 from sfc.training.distributed import global_mean
 
-IGNORE = 255
 EPS = 1e-5  # inside the logarithm, public implementation
 _CHUNK_PIXELS = 1 << 18  # worked on at once; at radius 10 each takes 1.2 kB
 

@@ -14,10 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sfc.backbone import fold_batch_norm
 from sfc.data.crops import scaled_size
-from sfc.data.images import normalise, resize_image
+from sfc.data.images import normalise, read_record, resize_image
 from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
 from sfc.localization.fusion import fuse, label_keys, normalise_scales, to_labels
 from sfc.localization.store import CamStore
 from sfc.refinement.affinity import EdgeNetwork, load_edge_network

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from sfc.data.crops import scaled_size
-from sfc.data.images import normalise, resize_image
+from sfc.data.images import normalise, read_record, resize_image
 from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
 from sfc.refinement.dense_crf import crf_probabilities
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
@@ -37,7 +36,7 @@ def predict_labels(
 
     Args:
         network: in evaluation mode on `device`.
-        batches: of images of equal size, see `sfc.data.whole_images.equal_sizes`.
+        batches: of images of equal size, see `sfc.data.images.equal_sizes`.
         scales, merge, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
         crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.

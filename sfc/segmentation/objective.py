@@ -8,17 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.data.crops import IGNORE
-from sfc.data.images import normalise
+from sfc.data.images import IGNORE, normalise, resize_labels
 from sfc.segmentation.dropout import start_step
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
 from sfc.training.distributed import global_mean
-
-
-def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps (B, H, W) uint8 to (B, *size) by the nearest pixel centre, as PIL and the public code do."""
-    return F.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
 
 
 def pixel_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams
 

@@ -59,7 +59,7 @@ def project(tmp_path_factory):
 
 def test_prepare_counts_what_there_is(project):
     folder, output = project
-    found = json.loads((folder / "metrics/dataset.json").read_text())
+    found = json.loads((folder / "metrics/prepare.json").read_text())
     assert (found["train"]["images"], found["train"]["images_without_label"]) == (15, 1)
     assert found["train"]["images_with_mask"] == 0
     assert "15 training images (1 without a label left out) and 0 validation images" in output["prepare"]

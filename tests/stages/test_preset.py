@@ -17,7 +17,7 @@ from stages import preset, train_seg
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-COUNTS = {"voc": 20, "voc12": 20, "coco14": 80, "table": 5}  # foreground classes of each kind of data set
+COUNTS = {"voc": 20, "coco14": 80, "table": 5}  # foreground classes of each kind of data set
 
 
 def git(*args):
