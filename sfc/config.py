@@ -142,9 +142,11 @@ class WalkFusion(Fusion):
     @model_validator(mode="after")
     def _walks(self) -> WalkFusion:
         if (self.background is None) != (self.foreground_power is None):
-            raise ValueError("background: stands beside the walk of the foreground; set it exactly if foreground_power is")
+            raise ValueError(
+                "background: stands beside the walk of the foreground; set both it and foreground_power, or none"
+            )
         if self.foreground_power is None and self.whole_power is None:
-            raise ValueError("whole_power: there is no walk to decide; set this or foreground_power")
+            raise ValueError("whole_power: there is no walk; set this or foreground_power")
         return self
 
 

@@ -27,9 +27,8 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
 
 @stage(
     "Train the segmentation model on the pseudo-labels.",
-    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when seg.backbone.weights is sfc",
+    reads=", ".join(INPUTS) + ", the train images; out/cam.safetensors when seg.backbone.weights is cam",
     writes="out/seg.safetensors (last step), plots/train_seg.csv, metrics/train_seg.json",
-    params=("seg",),
 )
 def main(seg: Seg) -> str:
     target = device()

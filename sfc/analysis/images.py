@@ -9,16 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
-<<<<<<< HEAD
 from sfc.calibration.network import CamNetwork
-from sfc.data.images import normalise, read_mask, resize_label
-from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes
-=======
-from sfc.calibration.base import BaseNetwork
 from sfc.data.images import equal_sizes, normalise, read_mask, resize_label
 from sfc.data.manifest import Record, label_matrix
->>>>>>> readers
 from sfc.errors import UserError
 from sfc.localization.multiscale import ScaledBatches
 
