@@ -1,4 +1,4 @@
-"""Stage crf: labels from the CAMs by a dense CRF, and the confident ones the affinity network learns from."""
+"""Stage crf: labels from the CAMs by a dense CRF, and the confident ones that IRN's network learns from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sfc.config import Crf, Fusion
 from sfc.data.manifest import Record, read_manifest
 from sfc.data.pool import ordered_map
 from sfc.data.whole_images import read_record
+from sfc.dense_crf import IGNORE, refine_cams
+from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamStore
-from sfc.refinement.dense_crf import IGNORE, refine_cams
-from sfc.refinement.label_archive import LabelArchiveWriter
 from stages._stage import output, progress, say, stage, workers, write_json
 
 

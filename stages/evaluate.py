@@ -17,8 +17,8 @@ from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
 from sfc.evaluation.tables import write_confusion, write_per_class
 from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.evaluation.thresholds import sweep_thresholds
+from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
-from sfc.refinement.label_archive import LabelArchive
 from stages._stage import output, progress, stage, workers, write_json
 
 PATHS = {

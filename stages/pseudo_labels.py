@@ -10,10 +10,10 @@ import torch
 from sfc.config import Fusion, PseudoLabels, Walk
 from sfc.data.manifest import Record, read_manifest
 from sfc.data.whole_images import equal_sizes
+from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
-from sfc.refinement.label_archive import LabelArchive
-from sfc.refinement.walk_labels import EdgeReader, refine_images
 from sfc.training import distributed
+from sfc.walk.pseudo_labels import IrnReader, refine_images
 from stages._labels import write_labels
 from stages._stage import device, progress, say, stage, workers, write_json
 
@@ -63,7 +63,7 @@ def _walked(
     return refine_images(
         batches,
         CamStore("out/cams"),
-        EdgeReader(
+        IrnReader(
             "out/irn.safetensors",
             scale=walk.scale,
             flip=walk.flip,

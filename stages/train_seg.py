@@ -11,7 +11,7 @@ from sfc.config import Seg
 from sfc.data.crops import IGNORE, LabelledCrops
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.segmentation.segmenter import Segmenter

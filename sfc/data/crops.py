@@ -66,7 +66,7 @@ class ImageCrops(Dataset):
 
 
 class LabelledCrops(Dataset):
-    """Crops with a label map, for the affinity network and for segmentation.
+    """Crops with a label map, for IRN's network and for segmentation.
 
     Args:
         read_label: the (H, W) uint8 label map of a record, of its image's size.

@@ -16,7 +16,7 @@ from sfc.data.images import normalise, resize_image
 from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
 from sfc.data.whole_images import read_record
-from sfc.refinement.dense_crf import crf_probabilities
+from sfc.dense_crf import crf_probabilities
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
 

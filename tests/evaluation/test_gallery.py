@@ -9,7 +9,7 @@ from PIL import Image
 from sfc.evaluation import drawing
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 RULE = {"prototype_weight": 1.0, "fg_gain": 2.0, "bg_offset": 0.4}
 

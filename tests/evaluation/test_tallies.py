@@ -10,7 +10,7 @@ from sfc.errors import UserError
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.evaluation.tallies import CamTally, LabelTally
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 RULE = {"prototype_weight": 0.7, "fg_gain": 2.0, "bg_offset": 0.4}
 THRESHOLDS = [0.0, 0.5, 0.7, 0.9]

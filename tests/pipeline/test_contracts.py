@@ -69,9 +69,11 @@ MAY_IMPORT = {
     "training": TOP - {"backbone"},
     "calibration": {*TOP, "data", "training"},
     "localization": {*TOP, "data"},
-    "refinement": {*TOP, "data", "localization", "training"},
-    "segmentation": {*TOP, "data", "refinement", "training"},
-    "evaluation": {*TOP, "data", "localization", "refinement"},
+    "label_archive": {*TOP, "data"},
+    "irn": {*TOP, "data", "training"},
+    "walk": {*TOP, "data", "irn", "localization"},
+    "segmentation": {*TOP, "data", "dense_crf", "label_archive", "training"},
+    "evaluation": {*TOP, "data", "label_archive", "localization"},
     "analysis": {*TOP, "data", "calibration", "localization", "evaluation"},
 }
 

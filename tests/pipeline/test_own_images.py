@@ -8,8 +8,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from sfc.label_archive import LabelArchive
 from sfc.params import Yaml12Loader
-from sfc.refinement.label_archive import LabelArchive
 from tests.pipeline import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

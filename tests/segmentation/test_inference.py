@@ -8,8 +8,8 @@ from PIL import Image
 
 from sfc.data.manifest import Record
 from sfc.data.whole_images import equal_sizes
+from sfc.dense_crf import crf_probabilities
 from sfc.errors import UserError
-from sfc.refinement.dense_crf import crf_probabilities
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import image_logits, predict_labels, read_batch
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.dense_crf import refine_cams
+from sfc.label_archive import LabelArchive
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamWriter
-from sfc.refinement.dense_crf import refine_cams
-from sfc.refinement.label_archive import LabelArchive
 from stages.crf import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
-from sfc.refinement.label_archive import LabelArchiveWriter
 from stages.evaluate import main
 
 CLASSES = ("ant", "bee", "cat")

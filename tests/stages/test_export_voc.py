@@ -12,7 +12,7 @@ from PIL import Image
 from sfc.data.images import voc_palette
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.data.voc import VOC_CLASSES
-from sfc.refinement.label_archive import LabelArchiveWriter
+from sfc.label_archive import LabelArchiveWriter
 from stages.export_voc import main
 
 SIZES = {"2008_000006": (5, 7), "2008_000001": (4, 3), "2008_000002": (1, 1)}

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 
 from sfc.data.manifest import Manifest, write_manifest
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.models import save_segmenter
 from stages.predict import main

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.irn.network import IrnNetwork, save_irn
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamWriter
-from sfc.refinement.affinity import EdgeNetwork, save_edge_network
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 from stages.pseudo_labels import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def project(tmp_path, monkeypatch):
     cams.finish()
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     torch.manual_seed(0)
-    save_edge_network(EdgeNetwork(arch="resnet18"), "out/irn.safetensors")
+    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors")
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "0")
     set_params("irn")

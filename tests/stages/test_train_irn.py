@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from sfc.data.manifest import Manifest, write_manifest
-from sfc.refinement.affinity import EdgeNetwork, load_edge_network
-from sfc.refinement.label_archive import LabelArchiveWriter
+from sfc.irn.network import IrnNetwork, load_irn
+from sfc.label_archive import LabelArchiveWriter
 from stages.train_irn import main
 from tests.data.folder import record
 
@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch):
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     write_labels(dict(enumerate(SIZES)))
     torch.manual_seed(1)
-    trunk = EdgeNetwork(arch="resnet18").backbone
+    trunk = IrnNetwork(arch="resnet18").backbone
     state = {f"backbone.{name}": value.contiguous() for name, value in trunk.state_dict().items()}
     save_file(state, "out/sfc.safetensors", metadata={"config": "{}"})
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
@@ -63,7 +63,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     written = [Path("out/irn.safetensors"), Path("plots/train_irn.csv"), Path("metrics/train_irn.json")]
     done = run()
     assert done.exit_code == 0, done.output
-    network = load_edge_network("out/irn.safetensors", "cpu")
+    network = load_irn("out/irn.safetensors", "cpu")
     trunk = load_file("out/sfc.safetensors")
     assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
     assert written[1].read_text().splitlines()[0] == "step,loss,positive,negative"

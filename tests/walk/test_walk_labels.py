@@ -7,11 +7,12 @@ from PIL import Image
 
 from sfc.data.manifest import Record
 from sfc.errors import UserError
+from sfc.irn.network import IrnNetwork, save_irn
 from sfc.localization.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
-from sfc.refinement.affinity import EdgeNetwork, save_edge_network
-from sfc.refinement.walk_labels import EdgeReader, refine_images, walk_labels
-from tests.refinement.test_random_walk import dense_walk
+from sfc.walk.pseudo_labels import IrnReader, refine_images
+from sfc.walk.walk_labels import walk_labels
+from tests.walk.test_random_walk import dense_walk
 
 RULE = {"radius": 3, "beta": 8.0, "steps": 32, "power": 1.3, "second_power": 1.69, "background": 0.25}
 FUSION = {"prototype_weight": 0.3, "fg_gain": 2.0, "bg_offset": 0.4}
@@ -97,21 +98,21 @@ def images(tmp_path):
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "irn.safetensors"
     torch.manual_seed(0)
-    save_edge_network(EdgeNetwork(arch="resnet18"), path)
+    save_irn(IrnNetwork(arch="resnet18"), path)
     return path
 
 
 def reader(network, **settings):
     settings = {"scale": 1.0, "flip": True, "precision": "fp32", "device": torch.device("cpu"), **settings}
-    return EdgeReader(network, **settings)
+    return IrnReader(network, **settings)
 
 
 @pytest.mark.parametrize(("scale", "workers"), [(1.0, 0), (0.5, 2)])
 def test_images_are_labelled_in_order(images, network, scale, workers):
     records, store = images
     batches = [[records[0], records[2], records[4]], [records[1]], [records[3]]]
-    edges = reader(network, scale=scale)
-    refined = list(refine_images(batches, store, edges, fusion=FUSION, rule=RULE, workers=workers))
+    irn = reader(network, scale=scale)
+    refined = list(refine_images(batches, store, irn, fusion=FUSION, rule=RULE, workers=workers))
     assert [id for id, _ in refined] == ["im0", "im2", "im4", "im1", "im3"]
     for id, label in refined:
         record = records[int(id[2:])]
@@ -120,7 +121,7 @@ def test_images_are_labelled_in_order(images, network, scale, workers):
         if not record.labels:
             assert not label.any()
             continue
-        edge, seen = edges([record])
+        edge, seen = irn([record])
         assert seen == (max(1, round(record.height * scale)), max(1, round(record.width * scale)))
         cam = fuse(normalise_scales(store.read(id), label.shape), **FUSION)
         (expected,) = walk_labels([cam], edge, seen=seen, **RULE)

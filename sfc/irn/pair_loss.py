@@ -1,4 +1,4 @@
-"""The affinity loss of IRN on all pixel pairs of a batch, one offset at a time."""
+"""The loss of IRN's network on all pixel pairs of a batch, one offset at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sfc.errors import UserError
-from sfc.refinement.pair_paths import FlatPath, flat_paths, path_maxima
+from sfc.irn.pair_paths import FlatPath, flat_paths, path_maxima
 from sfc.training.distributed import global_mean
 
 IGNORE = 255
