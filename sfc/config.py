@@ -117,11 +117,17 @@ class Cam(Section):
 
 
 class Fusion(Section):
-    """One use of the two CAMs: Eq. 9 and the background rule."""
+    """One use of the CAMs of a method: Eq. 9 and the background rule."""
 
-    prototype_weight: NonNegative  # M_W + this * M_P
+    weights: dict[str, NonNegative]
     fg_gain: Positive
     bg_offset: NonNegative
+
+
+class WalkFusion(Fusion):
+    foreground_power: Positive | None
+    background: Fraction | None
+    whole_power: Positive | None
 
 
 class Crf(Section):
@@ -166,9 +172,6 @@ class Walk(Section):
     radius: Radius
     beta: Positive
     steps: Count
-    power: Positive
-    second_power: Positive
-    background: Fraction
     flip: bool
     scale: Positive  # images are resized by this before the affinity network
     batch_size: Count  # images of one size
@@ -209,9 +212,9 @@ SECTIONS: dict[str, type[Section]] = {
     "msdw": Msdw,
     "sipe": Sipe,
     "cam": Cam,
-    "fusion.crf": Fusion,
-    "fusion.walk": Fusion,
-    "fusion.eval": Fusion,
+    "fusion.sfc.crf": Fusion,
+    "fusion.sfc.walk": WalkFusion,
+    "fusion.sfc.eval": Fusion,
     "crf": Crf,
     "irn": Irn,
     "pseudo_labels": PseudoLabels,

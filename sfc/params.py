@@ -92,7 +92,7 @@ def parse_params(values: Any, *, source: str = "params.yaml") -> Params:
     fusion = flat.pop("fusion", {})
     if not isinstance(fusion, dict):
         raise UserError(f"{source}: fusion: expected the parts crf, walk and eval")
-    flat.update({f"fusion.{use}": section for use, section in fusion.items()})
+    flat.update({f"fusion.{name}.{use}": section for name, uses in fusion.items() for use, section in uses.items()})
     for name in flat:
         if name not in SECTIONS:
             raise UserError(f"{source}: unknown section {name}{_nearest(str(name), SECTIONS)}")

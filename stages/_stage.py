@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import json
 import math
 import os
@@ -12,18 +13,36 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import click
 import torch
 from tqdm import tqdm
 
+from sfc.config import Section
 from sfc.errors import UserError
 from sfc.params import load_params
 
 
-def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):
+@dataclass(frozen=True)
+class Param:
+    name: str
+
+
+def _annotated(function) -> dict[str, str]:
+    found = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Param)]
+        if get_origin(hint) is Annotated and marks:
+            found[name] = marks[0].name
+        elif name != "return" and inspect.isclass(hint) and issubclass(hint, Section):
+            found[name] = name
+    return found
+
+
+def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...] | None = None):
     """Make a function the click command of a DVC stage.
 
     The function is called with one keyword argument per params section, dots turned into underscores
@@ -32,21 +51,24 @@ def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):
     """
 
     def decorate(function):
+        names = _annotated(function) if params is None else {name.replace(".", "_"): name for name in params}
+
         @functools.wraps(function)
         def run(**options):
             started = time.monotonic()
             keep_freed_memory()
             try:
                 loaded = load_params()
-                sections = {name.replace(".", "_"): loaded.get(name) for name in params}
+                method = loaded.get("sfc.method")
+                sections = {key: loaded.get(name.replace("{method}", method)) for key, name in names.items()}
                 message = function(**options, **sections)
             except UserError as error:
                 raise click.ClickException(str(error)) from None
             say(f"{message} in {time.monotonic() - started:.0f} s")
 
-        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(params) or 'none'}"
+        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(names.values()) or 'none'}"
         command = click.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(run)
-        command.sfc_params = params
+        command.sfc_params = tuple(names.values())
         return command
 
     return decorate

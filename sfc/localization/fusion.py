@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sfc.errors import UserError
 
 EPS = 1e-5  # added to each maximum, public implementation
 
@@ -55,7 +57,9 @@ def background_rule(cams: Tensor, *, fg_gain: float, bg_offset: float) -> Tensor
     return ruled
 
 
-def fuse(normalised: Tensor, *, prototype_weight: float, fg_gain: float, bg_offset: float) -> Tensor:
+def fuse(
+    normalised: Tensor, kinds: Sequence[str], *, weights: Mapping[str, float], fg_gain: float, bg_offset: float
+) -> Tensor:
     """M = M_W + prototype_weight * M_P (Eq. 9), each after the background rule.
 
     Args:
@@ -66,7 +70,12 @@ def fuse(normalised: Tensor, *, prototype_weight: float, fg_gain: float, bg_offs
         (K', H, W) float32, background first.
     """
     cams = background_rule(normalised, fg_gain=fg_gain, bg_offset=bg_offset)
-    return cams[0] if len(cams) == 1 else torch.add(cams[0], cams[1], alpha=prototype_weight)
+    if set(weights) != set(kinds):
+        raise UserError(f"fusion: weights of {', '.join(weights)}, but the CAMs are {', '.join(kinds)}")
+    total = cams[0] * weights[kinds[0]]
+    for cam, kind in zip(cams[1:], kinds[1:], strict=True):
+        total = torch.add(total, cam, alpha=weights[kind])
+    return total
 
 
 def label_keys(labels: Sequence[int]) -> tuple[int, ...]:
