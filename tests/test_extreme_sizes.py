@@ -18,7 +18,8 @@ from tests.data.folder import records
 
 CPU, CROP = torch.device("cpu"), 32
 SIZES = [(1, 40), (40, 1), (1, 1), (2, 6000)]
-WALK = {"radius": 3, "beta": 10, "steps": 4, "power": 1.0, "second_power": 1.0, "background": 0.1}
+WALK = {"radius": 3, "beta": 10, "steps": 4, "foreground_power": 1.0, "background": 0.1, "whole_power": 1.0}
+FUSION = {"weights": {"classifier": 1.0, "prototype": 1.0}, "fg_gain": 1.0, "bg_offset": 0.1}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_cams_and_their_labels_by_random_walk(images):
             assert maps.shape == (2, 1 + len(record.labels), *(-(-side // 16) for side in sides))
             assert np.isfinite(maps).all()
         size = (record.height, record.width)
-        fused = fuse(normalise_scales(cams[record.id], size), prototype_weight=1.0, fg_gain=1.0, bg_offset=0.1)
+        fused = fuse(normalise_scales(cams[record.id], size), tuple(FUSION["weights"]), **FUSION)
         assert fused.shape[1:] == size
         with torch.inference_mode():
             edge = irn.edges(torch.randn(1, 3, *size), flip=True)

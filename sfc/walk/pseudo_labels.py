@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,15 +67,15 @@ def refine_images(
     store: CamStore,
     irn: IrnReader,
     *,
-    fusion: dict[str, float],
-    rule: dict[str, float],
+    fusion: Mapping[str, Any],
+    rule: Mapping[str, Any],
     workers: int,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Pseudo-labels of all images, in the order of `batches`; memory does not grow with their number.
 
     Args:
         batches: of images of one size. An image without a class is all background.
-        fusion: keyword arguments of `fuse`.
+        fusion: keyword arguments of `fuse`; its weights name the kinds in `store.fused`.
         rule: those of `walk_labels` from `radius` on.
         workers: processes, each of which sees a batch through on one core; on a GPU this process does it all.
 
@@ -91,7 +92,7 @@ def refine_images(
 
 @torch.inference_mode()
 def _refine_batch(
-    records: Sequence[Record], *, store: CamStore, irn: IrnReader, fusion: dict, rule: dict
+    records: Sequence[Record], *, store: CamStore, irn: IrnReader, fusion: Mapping, rule: Mapping
 ) -> list[tuple[str, np.ndarray]]:
     labels = {record.id: np.zeros((record.height, record.width), np.uint8) for record in records}
     classified = [record for record in records if record.labels]
@@ -99,7 +100,7 @@ def _refine_batch(
         cams = []
         for record in classified:
             maps = [torch.from_numpy(m).to(irn.device) for m in store.read_fused(record.id)]
-            cams.append(fuse(normalise_scales(maps, (record.height, record.width)), **fusion))
+            cams.append(fuse(normalise_scales(maps, (record.height, record.width)), store.fused, **fusion))
         edge, seen = irn(classified)
         for record, channels in zip(classified, walk_labels(cams, edge, seen=seen, **rule), strict=True):
             labels[record.id] = to_labels(channels.cpu(), label_keys(record.labels))

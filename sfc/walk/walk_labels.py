@@ -1,4 +1,4 @@
-"""From CAMs and edge maps to labels: SFC's rule of two random walks."""
+"""From CAMs and edge maps to labels: the rules of SFC, SIPE and IRN, by one random walk or two."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ def walk_labels(
     radius: int,
     beta: float,
     steps: int,
-    power: float,
-    second_power: float,
-    background: float,
+    foreground_power: float | None,
+    background: float | None,
+    whole_power: float | None,
 ) -> list[Tensor]:
-    """The public SFC rule, for images of one size.
+    """The labels of one walk or two, for images of one size.
 
-    The first walk spreads the foreground of cam^power, and a constant stands for the background; the second spreads
-    all of cam^second_power, background channel included. Each result is divided by its maximum; their sum decides.
+    One walk spreads the foreground of cam^foreground_power, and a constant stands for the background; another spreads
+    all of cam^whole_power, background channel included. Each result is divided by its maximum; the largest value wins,
+    of their sum where both are made. The public rules: SFC makes both, with powers 1.3 and 1.69 and the constant 0.25;
+    SIPE the second alone, with power 1.5; IRN the first alone, with power 1 and its constant.
 
     Args:
         cams: one (K', H, W) float32 >= 0 an image, background first; K' > 1 may differ.
         edge: (B, h, w) float32 in 0..1, their edge maps at stride 4.
         seen: (height, width) of the images IRN's network saw, (H, W) unless they were resized for it.
         radius, beta, steps: see `random_walk`.
-        background: the constant, beside a foreground whose maximum is 1.
+        foreground_power: None for no such walk; at least one of the two is made.
+        background: the constant, beside a foreground whose maximum is 1; None exactly where `foreground_power` is.
+        whole_power: None for no such walk.
 
     Returns:
         One (H, W) int64 an image: the number of the winning channel.
@@ -44,14 +48,17 @@ def walk_labels(
     started = []
     for cam in cams:
         small = F.interpolate(cam[None], size=edge.shape[1:], mode="bilinear", align_corners=False)[0]
-        started.append(torch.cat([small[1:] ** power, small**second_power]))
+        foreground = [] if foreground_power is None else [small[1:] ** foreground_power]
+        whole = [] if whole_power is None else [small**whole_power]
+        started.append(torch.cat(foreground + whole))
     walked = random_walk(pad_sequence(started, batch_first=True), edge, radius=radius, beta=beta, steps=steps)
     labels = []
-    for cam, maps in zip(cams, walked, strict=True):
-        maps = _upsample(maps[: 2 * len(cam) - 1], seen, cam.shape[1:])
-        foreground, total = _scaled(maps[: len(cam) - 1]), _scaled(maps[len(cam) - 1 :])
-        total[0] += background
-        total[1:] += foreground
+    for cam, start, maps in zip(cams, started, walked, strict=True):
+        maps = _upsample(maps[: len(start)], seen, cam.shape[1:])  # the rest is padding
+        total = torch.zeros_like(cam) if whole_power is None else _scaled(maps[-len(cam) :])
+        if foreground_power is not None:
+            total[0] += background
+            total[1:] += _scaled(maps[: len(cam) - 1])
         labels.append(total.argmax(dim=0))
     return labels
 
