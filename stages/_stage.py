@@ -173,5 +173,5 @@ def _rounded(value: Any) -> Any:
 
 
 def weights_path(weights: str) -> str:
-    """`backbone.weights` as the library takes it: the word `sfc` stands for the CAM network's own trunk."""
-    return "out/sfc.safetensors" if weights == "sfc" else weights
+    """`backbone.weights` as the library takes it: the word `cam` stands for the CAM network's own trunk."""
+    return "out/cam.safetensors" if weights == "cam" else weights

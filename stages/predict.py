@@ -19,7 +19,6 @@ MODEL = "out/seg.safetensors"
     "Segment the images of a split by the segmentation model.",
     reads=f"out/manifest.csv, out/classes.json, {MODEL}, the images of the split",
     writes="out/predictions.zip, metrics/predict.json",
-    params=("predict",),
 )
 def main(predict: Predict) -> str:
     target = device()

@@ -24,9 +24,8 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/confident.zip"]
 
 @stage(
     "Train IRN's network, which gives the affinities, on the confident labels.",
-    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when irn.backbone.weights is sfc",
+    reads=", ".join(INPUTS) + ", the train images; out/cam.safetensors when irn.backbone.weights is cam",
     writes="out/irn.safetensors (last step), plots/train_irn.csv, metrics/train_irn.json",
-    params=("irn",),
 )
 def main(irn: Irn) -> str:
     target = device()

@@ -19,7 +19,7 @@ from tests.data.folder import record
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(50, 60), (60, 50), (44, 44), (44, 44), (9, 70), (1, 1)]
 SETTINGS = {
-    "backbone": {"arch": "resnet18", "weights": "sfc", "frozen_stages": 5, "batch_norm": "frozen"},
+    "backbone": {"arch": "resnet18", "weights": "cam", "frozen_stages": 5, "batch_norm": "frozen"},
     "precision": "fp32",
     "epochs": 2,
     "batch_size": 3,
@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch):
     torch.manual_seed(1)
     trunk = IrnNetwork(arch="resnet18").backbone
     state = {f"backbone.{name}": value.contiguous() for name, value in trunk.state_dict().items()}
-    save_file(state, "out/sfc.safetensors", metadata={"config": "{}"})
+    save_file(state, "out/cam.safetensors", metadata={"config": "{}"})
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["irn"] |= SETTINGS
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -64,7 +64,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     done = run()
     assert done.exit_code == 0, done.output
     network = load_irn("out/irn.safetensors", "cpu")
-    trunk = load_file("out/sfc.safetensors")
+    trunk = load_file("out/cam.safetensors")
     assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
     assert written[1].read_text().splitlines()[0] == "step,loss,positive,negative"
     metrics = json.loads(written[2].read_text())
