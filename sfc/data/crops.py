@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sfc.data.colour import shift_hsv
-from sfc.data.images import IGNORE, read_image, resize_image, resize_label
+from sfc.data.images import IGNORE, read_image, resize_image, resize_label, scaled_size
 from sfc.data.manifest import Record
 from sfc.randomness import generator
 
@@ -151,11 +151,6 @@ class Window:
         top, left, bottom, right = self.box
         canvas[top:bottom, left:right] = array[y : y + height, x : x + width]
         return canvas
-
-
-def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width times `scale`, rounded, at least 1."""
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def _chw(image: np.ndarray) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,11 @@ def _opened(path: Path | str) -> Iterator[Image.Image]:
         raise UserError(f"{path}: too large to be decoded ({error}); make the image smaller") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: does not decode ({error}); replace the file") from None
+
+
+def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded, at least 1."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from sfc.backbone import fold_batch_norm
-from sfc.data.crops import scaled_size
-from sfc.data.images import normalise, resize_image
+from sfc.data.images import normalise
 from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
+from sfc.data.read_ahead import read_scaled
 from sfc.irn.network import IrnNetwork, load_irn
 from sfc.localization.fusion import fuse, label_keys, normalise_scales, to_labels
 from sfc.localization.store import CamStore
@@ -47,9 +46,9 @@ class IrnReader:
             UserError: the network's file is missing or another; an image does not decode or has not the size the
                 manifest says.
         """
-        seen = scaled_size((records[0].height, records[0].width), self.scale)
-        images = np.stack([resize_image(read_record(record), *seen) for record in records])
-        images = normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), None)
+        (images,) = read_scaled(records, [self.scale])
+        seen = tuple(images.shape[2:])
+        images = normalise(images.to(self.device), None)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self._network.edges(images, flip=self.flip), seen
 
