@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.training import distributed
 from stages._spread import shared_folder
 from stages._stage import output

@@ -12,7 +12,7 @@ from sfc.data.crops import LabelledCrops
 from sfc.data.images import IGNORE
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.segmentation.segmenter import Segmenter

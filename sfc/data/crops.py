@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sfc.data.images import IGNORE, read_image, resize_image, resize_label
+from sfc.data.images import IGNORE, read_image, resize_image, resize_label, scaled_size
 from sfc.data.manifest import Record, label_matrix
 from sfc.randomness import generator
 
@@ -66,7 +66,7 @@ class ImageCrops(Dataset):
 
 
 class LabelledCrops(Dataset):
-    """Crops with a label map, for the affinity network and for segmentation.
+    """Crops with a label map, for IRN's network and for segmentation.
 
     Args:
         read_label: the (H, W) uint8 label map of a record, of its image's size.
@@ -151,11 +151,6 @@ class Window:
         top, left, bottom, right = self.box
         canvas[top:bottom, left:right] = array[y : y + height, x : x + width]
         return canvas
-
-
-def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width times `scale`, rounded, at least 1."""
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def shift_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:

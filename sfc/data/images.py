@@ -140,6 +140,11 @@ def _opened(path: Path | str, content: bytes) -> Iterator[Image.Image]:
         raise UserError(f"{path}: does not decode ({error}); replace the file") from None
 
 
+def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded, at least 1."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (height, width, 3) uint8, bicubic with antialiasing (PIL)."""
     return _resize(image, height, width, Image.Resampling.BICUBIC)

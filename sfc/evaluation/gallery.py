@@ -15,8 +15,8 @@ from sfc.data.manifest import Record
 from sfc.evaluation import drawing
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.tables import BACKGROUND
+from sfc.label_archive import LabelArchive
 from sfc.localization.fusion import label_keys, to_labels
-from sfc.refinement.label_archive import LabelArchive
 
 _GAP, _CAPTION, _TITLE, _HEAD = 8, 20, 24, 56  # pixels
 _STEP_X, _STEP_Y = drawing.TILE[0] + _GAP, drawing.TILE[1] + _CAPTION + _GAP

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfc.data.crops import ImageCrops, LabelledCrops, Window, scaled_size, shift_hsv
-from sfc.data.images import read_image
+from sfc.data.crops import ImageCrops, LabelledCrops, Window, shift_hsv
+from sfc.data.images import read_image, scaled_size
 from sfc.randomness import generator
 from tests.data.folder import records
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from sfc.label_archive import LabelArchive
 
+from sfc.label_archive import LabelArchive
 from sfc.params import Yaml12Loader
 from tests.pipeline import tiny
 

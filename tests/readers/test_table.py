@@ -4,9 +4,9 @@ from PIL import ExifTags, Image
 
 from sfc.data.manifest import read_manifest, write_manifest
 from sfc.errors import UserError
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamStore, CamWriter
 from sfc.readers.table import read_table
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 from tests.data.folder import write_image, write_mask
 
 

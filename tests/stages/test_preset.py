@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from stages._methods import METHODS
 
 from sfc.evaluation.class_sets import resolve_sets
+from sfc.irn.network import IrnNetwork
 from sfc.params import load_params
-from sfc.refinement.affinity import EdgeNetwork
 from sfc.segmentation.objective import SegmentationObjective
 from stages import preset, train_seg
 
@@ -135,7 +135,7 @@ def test_every_preset_builds_and_trains_its_models(path, tmp_path, monkeypatch):
     objective = SegmentationObjective(network, train_scales=scales, loss="ce", seed=0, batch_size=2)
     learns(objective, batch(classes))
     irn = params.get("irn").backbone
-    edges = EdgeNetwork(**irn.model_dump(exclude={"weights"}))
+    edges = IrnNetwork(**irn.model_dump(exclude={"weights"}))
     assert edges.train()(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16)
 
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.label_archive import LabelArchiveWriter
 from sfc.segmentation.largefov import LargeFOV
 from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main

@@ -88,7 +88,7 @@ def refine_cams(
     confident_bg_scale: float,
     **pairwise: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of fused CAMs refined by the CRF, and the confident labels the affinity network learns from.
+    """Labels of fused CAMs refined by the CRF, and the confident labels that IRN's network learns from.
 
     Two CRFs run on hard labels: on the argmax, and on the argmax after the background is multiplied by
     `confident_bg_scale`. A pixel is confidently of a class where the first says so, confidently background where both
