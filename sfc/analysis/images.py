@@ -52,7 +52,8 @@ def shared_features(
         for row, record in enumerate(members):
             labels[row, list(record.labels)] = 1
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            feature = network.backbone(normalise(images[0].to(device), None))[-1].float()
+            trunk = network.backbone
+            feature = trunk(normalise(images[0].to(device), None, mean=trunk.mean, std=trunk.std))[-1].float()
         seeds = sums.seeds(feature, labels)
         sums.add(feature, seeds, _true_regions(members, seeds) if use_masks else seeds)
     return sums.result()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import Backbone
+from sfc.backbone import Trunk, build_trunk
 from sfc.calibration import cams, losses
 from sfc.calibration.gradients import GradientRecord
 from sfc.data.images import normalise
@@ -62,7 +62,7 @@ class BaseNetwork(nn.Module):
     Subclasses add heads and override `_semantic`, `_hierarchy` and `_cams`.
 
     Args:
-        arch, frozen_stages, batch_norm: of the trunk, see `sfc.backbone.Backbone`; output stride 16.
+        arch, frozen_stages, batch_norm: of the trunk, see `sfc.backbone.build_trunk`; output stride 16.
         num_classes: foreground classes C.
         pcm_iters: products with the pixel correlation; 2 in the released code, 0 leaves the CAM as it is.
         bkg_before_pcm: the background channel is made before the correlation and refined with the others (released
@@ -89,7 +89,7 @@ class BaseNetwork(nn.Module):
     ):
         super().__init__()
         self.config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        self.backbone = Backbone(arch=arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.backbone = build_trunk(arch, output_stride=16, frozen_stages=frozen_stages, batch_norm=batch_norm)
         self.classifier = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
         self.pcm_iters, self.bkg_before_pcm = pcm_iters, bkg_before_pcm
 
@@ -197,13 +197,14 @@ class BaseObjective(Objective):
         Returns:
             Scalars "loss" and its parts, here "cls".
         """
-        maps = self.network(batch_images(batch), hierarchy=False)
+        maps = self.network(batch_images(batch, self.network.backbone), hierarchy=False)
         return total({"cls": self.classification(maps, batch["label"])})
 
 
-def batch_images(batch: dict[str, Tensor]) -> Tensor:
-    """The normalised images of a batch, (B, 3, crop, crop) float32, 0 outside their boxes."""
-    return normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+def batch_images(batch: dict[str, Tensor], trunk: Trunk) -> Tensor:
+    """The images of a batch, normalised for `trunk`, (B, 3, crop, crop) float32, 0 outside their boxes."""
+    images = normalise(batch["image"], batch["box"], mean=trunk.mean, std=trunk.std)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def total(parts: dict[str, Tensor]) -> dict[str, Tensor]:

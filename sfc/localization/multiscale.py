@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sfc.backbone import Trunk
 from sfc.data.images import normalise, resize_image
 from sfc.data.manifest import Record
 from sfc.data.whole_images import equal_sizes, read_record
@@ -23,6 +24,7 @@ class CamInference(Protocol):
 
     kinds: tuple[str, ...]
     fused: tuple[str, ...]
+    backbone: Trunk
 
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
 
@@ -92,7 +94,8 @@ def infer_cams(
         labels = _label_rows(records, num_classes).to(device)
         with _memory_line(records), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             cams = [
-                network.infer(_prepare(scaled, device), labels, flip=flip, mask_absent=mask_absent) for scaled in images
+                network.infer(_prepare(scaled, network, device), labels, flip=flip, mask_absent=mask_absent)
+                for scaled in images
             ]
         cams = [scaled.float().cpu().numpy() for scaled in cams]
         for row, record in enumerate(records):
@@ -113,8 +116,9 @@ def _memory_line(records: Sequence[Record]) -> Iterator[None]:
         ) from None
 
 
-def _prepare(images: Tensor, device: torch.device) -> Tensor:
-    return normalise(images.to(device, non_blocking=True), None)
+def _prepare(images: Tensor, network: CamInference, device: torch.device) -> Tensor:
+    trunk = network.backbone
+    return normalise(images.to(device, non_blocking=True), None, mean=trunk.mean, std=trunk.std)
 
 
 def _label_rows(records: Sequence[Record], num_classes: int) -> Tensor:

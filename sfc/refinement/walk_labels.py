@@ -52,7 +52,9 @@ class EdgeReader:
         """
         seen = scaled_size((records[0].height, records[0].width), self.scale)
         images = np.stack([resize_image(read_record(record), *seen) for record in records])
-        images = normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2), None)
+        trunk = self._network.backbone
+        images = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        images = normalise(images, None, mean=trunk.mean, std=trunk.std)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self._network.edges(images, flip=self.flip), seen
 

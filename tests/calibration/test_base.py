@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfc.calibration.base import BaseNetwork, BaseObjective
+from sfc.calibration.base import BaseNetwork, BaseObjective, batch_images
 from sfc.calibration.network import NETWORKS, load_cam_network, save_cam_network
-from sfc.data.images import normalise
 from sfc.errors import UserError
 from tests.calibration.tiny import CLASSES, base_network, batch, network, sipe_network
 
@@ -65,7 +64,7 @@ def test_loss_and_gradients_are_those_of_eq_1():
     found["loss"].backward()
     exact = copy.deepcopy(objective.network).double()
     exact.zero_grad()
-    layer4 = exact.backbone(normalise(batch()["image"], batch()["box"]).double())[-1]
+    layer4 = exact.backbone(batch_images(batch(), exact.backbone).double())[-1]
     terms = []
     for b, labels in enumerate(batch()["label"]):
         for c, label in enumerate(labels):
