@@ -45,7 +45,9 @@ def shared_features(
     for members, (images,) in zip(batches, progress(read, total=len(batches), label="features"), strict=True):
         labels = torch.from_numpy(label_matrix(members, network.classifier.out_channels)).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            feature = network.backbone(normalise(images.to(device, non_blocking=True), None))[-1].float()
+            trunk = network.backbone
+            on_device = images.to(device, non_blocking=True)
+            feature = trunk(normalise(on_device, None, mean=trunk.mean, std=trunk.std))[-1].float()
         seeds = sums.seeds(feature, labels)
         sums.add(feature, seeds, _true_regions(members, seeds) if use_masks else seeds)
     return sums.result()

@@ -16,8 +16,6 @@ from torch import Tensor
 from sfc.data.manifest import Record
 from sfc.errors import UserError
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # torchvision's, for RGB in 0..1
-IMAGE_STD = (0.229, 0.224, 0.225)
 _MAX_16_BIT = 65535
 _PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
 IGNORE = 255  # label value that is neither background nor a class
@@ -166,18 +164,19 @@ def _resize(array: np.ndarray, height: int, width: int, filter: Image.Resampling
     return np.asarray(Image.fromarray(array).resize((width, height), filter))
 
 
-def normalise(images: Tensor, boxes: Tensor | None) -> Tensor:
-    """Scale by torchvision's mean and standard deviation, on the device of `images`.
+def normalise(images: Tensor, boxes: Tensor | None, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale by a network's mean and standard deviation, on the device of `images`.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
         boxes: (B, 4) int: top, left, bottom, right of the image in its canvas; None if it fills it.
+        mean, std: of R, G and B in 0..1, as a trunk has them, see `sfc.backbone.Trunk`.
 
     Returns:
         (B, 3, H, W) float32, 0 outside the box (the padding is the mean colour, not black).
     """
-    mean = images.new_tensor(IMAGE_MEAN, dtype=torch.float32).view(3, 1, 1) * 255
-    std = images.new_tensor(IMAGE_STD, dtype=torch.float32).view(3, 1, 1) * 255
+    mean = images.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
+    std = images.new_tensor(std, dtype=torch.float32).view(3, 1, 1) * 255
     scaled = (images.float() - mean) / std
     if boxes is None:
         return scaled

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import Backbone
+from sfc.backbone import build_trunk
 from sfc.model_file import load_model, save_model
 
 _STRIDE = 16  # of the trunk: images are padded to a multiple of it
@@ -23,13 +23,15 @@ class IrnNetwork(nn.Module):
     """Heads on the five stages of a trunk of output stride 16, brought to stride 4 and mixed to one logit.
 
     Args:
-        arch, frozen_stages, batch_norm: as for Backbone. The public network freezes all five stages.
+        arch, frozen_stages, batch_norm: see `sfc.backbone.build_trunk`. The public network freezes all five stages.
     """
 
     def __init__(self, *, arch: str, frozen_stages: int = 5, batch_norm: str = "frozen"):
         super().__init__()
         self.config = {"arch": arch, "frozen_stages": frozen_stages, "batch_norm": batch_norm}
-        self.backbone = Backbone(arch=arch, strides=(1, 2, 2, 1), frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.backbone = build_trunk(
+            arch, output_stride=16, stem_stride=4, frozen_stages=frozen_stages, batch_norm=batch_norm
+        )
         self.heads = nn.ModuleList(nn.Conv2d(c, _WIDTH, 1, bias=False) for c in self.backbone.channels)
         self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, _WIDTH) for _ in self.heads)
         self.mix = nn.Conv2d(_WIDTH * len(self.heads), 1, 1)

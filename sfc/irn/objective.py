@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.data.images import normalise
+from sfc.data.images import normalise, resize_labels
 from sfc.irn.network import IrnNetwork
 from sfc.irn.pair_loss import pair_loss
 
@@ -33,7 +32,9 @@ class IrnObjective(nn.Module):
         Returns:
             Scalars "loss", "positive", "negative", see `pair_loss`.
         """
-        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        trunk = self.network.backbone
+        images = normalise(batch["image"], batch["box"], mean=trunk.mean, std=trunk.std)
+        images = images.contiguous(memory_format=torch.channels_last)
         edge = self.network(images).sigmoid()
-        labels = F.interpolate(batch["mask"][:, None], size=edge.shape[1:], mode="nearest-exact")[:, 0]
+        labels = resize_labels(batch["mask"], edge.shape[1:])
         return pair_loss(edge, labels, self.radius)._asdict()

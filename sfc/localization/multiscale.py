@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfc.backbone import Trunk
 from sfc.data.images import equal_sizes, normalise
 from sfc.data.manifest import Record, label_matrix
 from sfc.data.read_ahead import read_ahead
@@ -22,6 +23,7 @@ class CamInference(Protocol):
 
     kinds: tuple[str, ...]
     fused: tuple[str, ...]
+    backbone: Trunk
 
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
 
@@ -58,12 +60,13 @@ def infer_cams(
     """
     batches = [batch for shard in shards for batch in equal_sizes(shard, batch_size)]
     read = read_ahead(batches, scales, device=device, workers=workers)
-    bf16 = precision == "bf16"
+    bf16, trunk = precision == "bf16", network.backbone
     for records, images in zip(batches, read, strict=True):
         labels = torch.from_numpy(label_matrix(records, num_classes)).to(device)
         with _memory_line(records), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            on_device = (normalise(scaled.to(device, non_blocking=True), None) for scaled in images)
-            cams = [network.infer(scaled, labels, flip=flip, mask_absent=mask_absent) for scaled in on_device]
+            on_device = (scaled.to(device, non_blocking=True) for scaled in images)
+            ready = (normalise(scaled, None, mean=trunk.mean, std=trunk.std) for scaled in on_device)
+            cams = [network.infer(scaled, labels, flip=flip, mask_absent=mask_absent) for scaled in ready]
         cams = [scaled.float().cpu().numpy() for scaled in cams]
         for row, record in enumerate(records):
             yield record.id, [scaled[row][:, label_keys(record.labels)] for scaled in cams]

@@ -86,7 +86,8 @@ def image_logits(network: Segmenter, images: Tensor, *, scales: Sequence[float],
     Returns:
         (B, K, h, w) float32 at 1/8 of the largest scale.
     """
-    images = normalise(images, None).contiguous(memory_format=torch.channels_last)
+    trunk = network.backbone
+    images = normalise(images, None, mean=trunk.mean, std=trunk.std).contiguous(memory_format=torch.channels_last)
     both = torch.cat([images, images.flip(3)]) if flip else images
     logits = merged(pyramid_logits(network, both, scales), merge=merge, align_corners=network.align_corners)
     if not flip:

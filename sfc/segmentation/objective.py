@@ -55,7 +55,9 @@ class SegmentationObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"loss"} of a batch {"image": (B, 3, H, W) uint8, "box": (B, 4), "mask": (B, H, W) uint8}."""
-        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        trunk = self.network.backbone
+        images = normalise(batch["image"], batch["box"], mean=trunk.mean, std=trunk.std)
+        images = images.contiguous(memory_format=torch.channels_last)
         if self.training:
             start_step(
                 self.network, seed=self._seed, step=self._step, batch_size=self._batch_size, device=images.device

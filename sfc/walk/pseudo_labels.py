@@ -48,7 +48,8 @@ class IrnReader:
         """
         (images,) = read_scaled(records, [self.scale])
         seen = tuple(images.shape[2:])
-        images = normalise(images.to(self.device), None)
+        trunk = self._network.backbone
+        images = normalise(images.to(self.device), None, mean=trunk.mean, std=trunk.std)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self._network.edges(images, flip=self.flip), seen
 

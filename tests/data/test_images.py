@@ -166,7 +166,7 @@ def test_broken_and_missing_files_are_named(tmp_path):
 def test_normalise_against_loops():
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     boxes = torch.tensor([[1, 0, 3, 4], [0, 2, 4, 5]])
-    result = normalise(images, boxes)
+    result = normalise(images, boxes, mean=MEAN, std=STD)
     assert result.dtype == torch.float32
     for b, (top, left, bottom, right) in enumerate(boxes.tolist()):
         for c in range(3):
@@ -176,7 +176,7 @@ def test_normalise_against_loops():
                     wanted = (images[b, c, y, x].item() / 255 - MEAN[c]) / STD[c] if inside else 0.0
                     assert result[b, c, y, x].item() == pytest.approx(wanted, abs=1e-5)
     everything = torch.tensor([[0, 0, 4, 5]] * 2)
-    assert torch.equal(normalise(images, None), normalise(images, everything))
+    assert torch.equal(normalise(images, None, mean=MEAN, std=STD), normalise(images, everything, mean=MEAN, std=STD))
 
 
 def test_box_masks():
