@@ -83,7 +83,7 @@ def read_voc(
     check_root(root, "JPEGImages/")
     if sbd is not None and not (sbd / "cls").is_dir():
         raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder with SBD's cls/, or write null")
-    names = class_names(root, classes)
+    names = _class_names(root, classes)
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     lists = {split: _ids(root, name, sbd) for split, name in called.items()}
     refuse_overlap(root, lists, called)
@@ -118,7 +118,7 @@ def read_voc(
     return Manifest(tuple(records), names), counts
 
 
-def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     """`classes`, else those of ROOT/classes.txt, else VOC's 20; UserError as `check_class_names`."""
     if classes is not None:
         return check_class_names(classes, "dataset.classes")
