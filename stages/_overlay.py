@@ -33,7 +33,7 @@ def overlaid(base: str, overlay: str, *, source: str) -> str:
     replaces that of the base.
 
     Args:
-        base: a complete params file.
+        base: a complete params file that has been checked.
         source: what errors call the overlay.
 
     Raises:

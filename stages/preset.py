@@ -59,11 +59,14 @@ def preset_text(path: Path) -> str:
     """The complete params file that a preset stands for, comments included; not checked.
 
     Raises:
-        UserError: it, or the complete preset beside it, cannot be read; or as `overlaid`.
+        UserError: it cannot be read; there is a slip in the complete preset beside it; or as `overlaid`.
     """
     if path.stem == COMPLETE:
         return read_text(path)
-    return overlaid(read_text(path.with_stem(COMPLETE)), read_text(path), source=str(path))
+    complete = path.with_stem(COMPLETE)
+    base = read_text(complete)
+    parse_params(read_yaml(base, source=str(complete)), source=str(complete))  # it may have been edited
+    return overlaid(base, read_text(path), source=str(path))
 
 
 def _summary(path: Path) -> str:

@@ -9,7 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from sfc.label_archive import LabelArchive
-from sfc.params import Yaml12Loader
+from sfc.params import read_yaml
+from stages.preset import preset_text
 from tests.pipeline import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def project(tmp_path_factory):
     """The folder, and what each stage printed."""
     folder = tmp_path_factory.mktemp("own")
     write_table(folder / "mine")
-    params = yaml.load((ROOT / "presets/table.yaml").read_text(), Loader=Yaml12Loader)
+    params = read_yaml(preset_text(ROOT / "presets/table.yaml"), source="table")
     own = {"dataset.kind": "table", "dataset.root": "mine/JPEGImages", "dataset.labels": "mine/JPEGImages/table.csv"}
     for dotted, value in (tiny.PARAMS | own).items():
         *path, last = dotted.split(".")
