@@ -52,6 +52,7 @@ class MethodSections:
     declared: bool
 
     def names(self) -> tuple[str, ...]:
+        # asked for by the tests alone: what methods there are must not become a dependency of the stage
         return method_section_names() if self.declared else ()
 
     def read(self, params: Params) -> dict[str, Section]:
@@ -63,12 +64,12 @@ def stage(summary: str, *, reads: str, writes: str):
 
     Which params it reads, its annotations say: a parameter annotated with a `Section` is the section of the
     parameter's own name (`crf: Crf`); for others see `Param` and `MethodSections`. All other parameters are click's.
-    `sfc_params` of the command must equal what dvc.yaml declares for the stage; tests/pipeline checks it.
+    `sfc_params()` of the command must equal what dvc.yaml declares for the stage; tests/pipeline checks it.
     """
 
     def decorate(function):
         wanted = _params_of(function)
-        names = tuple(name for param in wanted.values() for name in param.names())
+        listed = [param.name if isinstance(param, Param) else "those of the method" for param in wanted.values()]
 
         @functools.wraps(function)
         def run(**options):
@@ -82,9 +83,9 @@ def stage(summary: str, *, reads: str, writes: str):
                 raise click.ClickException(str(error)) from None
             say(f"{message} in {time.monotonic() - started:.0f} s")
 
-        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(names) or 'none'}"
+        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(listed) or 'none'}"
         command = click.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(run)
-        command.sfc_params = names
+        command.sfc_params = lambda: tuple(name for param in wanted.values() for name in param.names())
         return command
 
     return decorate

@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.data.images import IGNORE, decode_image, has_rotation_tag, read_content, read_mask
-from sfc.errors import UserError
-
-_SHOWN = 8
+from sfc.errors import UserError, refuse
 
 
 class Facts(NamedTuple):
@@ -77,15 +75,3 @@ def inspect_all(
         results = list(progress(pool.map(attempt, files), total=len(files), label=label))
     refuse(where, [result for result in results if isinstance(result, str)])
     return results
-
-
-def refuse(where: str, problems: Sequence[str]) -> None:
-    """Raise UserError if there are problems: one on the same line, several as one line each."""
-    if not problems:
-        return
-    if len(problems) == 1:
-        raise UserError(f"{where}: {problems[0]}")
-    lines = list(problems[:_SHOWN])
-    if len(problems) > _SHOWN:
-        lines.append(f"and {len(problems) - _SHOWN:,} more")
-    raise UserError(f"{where}: {len(problems):,} problems\n  " + "\n  ".join(lines))

@@ -19,8 +19,8 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
-from sfc.readers.check import Facts, inspect_all, refuse
+from sfc.errors import UserError, refuse
+from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import check_root
 from sfc.readers.instances import Painting, instance_of, paint_all
 from sfc.readers.label_sources import compared

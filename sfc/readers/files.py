@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 
 from sfc.errors import UserError
+from sfc.label_table import composed
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -65,8 +65,3 @@ def check_root(root: Path, holds: str) -> None:
     """Raise UserError unless the folder `root` exists; `holds`: what a person knows it by."""
     if not root.is_dir():
         raise UserError(f"dataset.root: no such folder {root}; name the one that has {holds} in it, or run dvc pull")
-
-
-def composed(name: str) -> str:
-    """`name` with each accented letter as one character (Unicode NFC)."""
-    return unicodedata.normalize("NFC", name)

@@ -17,8 +17,7 @@ from scipy.io import loadmat
 
 from sfc.data.images import palette_png
 from sfc.data.pool import ordered_map
-from sfc.errors import UserError
-from sfc.readers.check import refuse
+from sfc.errors import UserError, refuse
 from sfc.readers.voc_lists import list_path, read_ids, read_list
 
 FULL_VOC_TRAIN, FULL_TRAIN_AUG = 1_464, 10_582  # ids of VOC 2012's train list, and of the augmented one made with it

@@ -19,11 +19,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
-from sfc.readers.check import inspect_all, refuse
-from sfc.readers.files import Tree, check_root, composed
+from sfc.errors import UserError, refuse
+from sfc.label_table import class_indices, composed
+from sfc.readers.check import inspect_all
+from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
-from sfc.readers.labels import check_class_names, class_indices
+from sfc.readers.labels import check_class_names
 
 _NEEDED = ("image", "classes")
 _COLUMNS = (*_NEEDED, "mask", "split")

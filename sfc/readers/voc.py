@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
-from sfc.readers.check import inspect_all, refuse
+from sfc.errors import UserError, refuse
+from sfc.label_table import TableRow, read_label_table
+from sfc.readers.check import inspect_all
 from sfc.readers.files import Files, check_root
 from sfc.readers.label_sources import disagreements, label_sources, labels_of_split
-from sfc.readers.labels import TableRow, check_class_names, read_label_table
+from sfc.readers.labels import check_class_names
 from sfc.readers.sbd import augmented_list, draw_masks, sbd_mask_path
 from sfc.readers.voc_lists import list_path, read_lines, read_list, refuse_overlap
 

@@ -69,8 +69,9 @@ NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
     "data": TOP,
-    "readers": {*TOP, "data"},
+    "readers": {*TOP, "data", "label_table"},
     "demo": {*TOP, "data"},
+    "label_table": TOP,
     "label_archive": {*TOP, "data"},
     "dense_crf": {*TOP, "data"},
     "training": TOP,
@@ -80,7 +81,7 @@ MAY_IMPORT = {
     "localization": {*TOP, "data"},
     "irn": {*TOP, *NETWORKS, "data", "training"},
     "walk": {*TOP, *NETWORKS, "data", "irn", "localization"},
-    "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "readers", "training"},
+    "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
     "evaluation": {*TOP, "data", "label_archive", "localization"},
     "analysis": {*TOP, "calibration", "data", "evaluation", "localization"},
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sfc.calibration.method import Setup
 from sfc.irn.network import IrnNetwork
 from sfc.methods import METHODS
 from sfc.params import parse_params, read_yaml
@@ -43,7 +44,9 @@ def test_every_preset_builds_and_trains_its_models(path):
     train_cam = params.get("train_cam").model_copy(update={"crop": 64})
     for method in METHODS.values():
         sections = {name: params.get(name) for name in method.sections}
-        learns(method.objective(classes, train_cam, sections, torch.ones(classes)), batch(classes))
+        trunk = {"num_classes": classes, **train_cam.backbone.model_dump(exclude={"weights"})}
+        setup = Setup(trunk, train_cam.crop, train_cam.random_seed, torch.ones(classes))
+        learns(method.objective(setup, **sections), batch(classes))
     network = train_seg._network(params.get("seg"), classes + 1)
     scales = params.get("seg.train_scales")
     objective = SegmentationObjective(network, train_scales=scales, loss="ce", seed=0, batch_size=2)

@@ -45,7 +45,7 @@ def test_sections_values_and_options_arrive(params):
         seen.update(locals())
         return "done"
 
-    assert main.sfc_params == ("crf", "fusion.{method}.crf", "train_cam.batch_size")
+    assert main.sfc_params() == ("crf", "fusion.{method}.crf", "train_cam.batch_size")
     result = CliRunner().invoke(main, ["cam", "--fast"])
     assert result.exit_code == 0, result.output
     assert (seen["product"], seen["fast"], seen["batch_size"]) == ("cam", True, 16)
@@ -85,8 +85,8 @@ def test_the_sections_of_the_method_arrive_declared_or_not(params, method):
         return "done"
 
     main, other = (stage("Do it.", reads="this", writes="that")(function) for function in (main, other))
-    assert main.sfc_params == ("base", "sipe", "sfc", "ibr", "dc", "msdw")
-    assert other.sfc_params == ()
+    assert main.sfc_params() == ("base", "sipe", "sfc", "ibr", "dc", "msdw")
+    assert other.sfc_params() == ()
     for command in (main, other):
         assert CliRunner().invoke(command).exit_code == 0
     assert [{name: type(section) for name, section in sections.items()} for sections in seen] == [
