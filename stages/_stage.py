@@ -85,7 +85,7 @@ def stage(summary: str, *, reads: str, writes: str):
 
         text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(listed) or 'none'}"
         command = click.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(run)
-        command.sfc_params = lambda: tuple(name for param in wanted.values() for name in param.names())
+        command.sfc_params = lambda: tuple(dict.fromkeys(n for param in wanted.values() for n in param.names()))
         return command
 
     return decorate

@@ -42,7 +42,6 @@ READERS = {
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
     reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
     writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
-    params=("dataset",),
 )
 def main(dataset: Dataset) -> str:
     reader = READERS[dataset.kind]

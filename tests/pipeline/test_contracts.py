@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "calibration": {*TOP, *NETWORKS, "data", "training"},
     "methods": {*TOP, *NETWORKS, "calibration", "data", "training"},
     "params": {*TOP, "methods"},
-    "localization": {*TOP, "data"},
+    "localization": {*TOP, "backbone", "data"},
     "irn": {*TOP, *NETWORKS, "data", "training"},
     "walk": {*TOP, *NETWORKS, "data", "irn", "localization"},
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
