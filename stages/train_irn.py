@@ -61,7 +61,7 @@ def main(irn: Irn) -> str:
         optimiser=sgd([group], momentum=irn.momentum),
         clip_norm=irn.clip_norm,
         save=partial(save_irn, objective.network),
-        curve=["loss", "positive", "negative"],
+        losses=("positive", "negative"),
         facts={"images": len(records)},
     )
     return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"

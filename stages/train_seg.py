@@ -67,7 +67,7 @@ def main(seg: Seg) -> str:
         optimiser=sgd(groups, momentum=seg.momentum),
         clip_norm=None,
         save=partial(save_segmenter, network),
-        curve=["loss"],
+        losses=(),
         facts={"images": len(records), "classes": num_classes},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"

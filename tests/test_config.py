@@ -94,7 +94,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'voc12', 'coco14' or 'table'"),
+        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'coco14' or 'table'"),
         ("train_cam.lrr", 0.1, "unknown param train_cam.lrr; did you mean train_cam.lr?"),
         ("sfc.prototype.bkg_scal", 0.3, "unknown param sfc.prototype.bkg_scal; did you mean sfc.prototype.bkg_scale?"),
         (

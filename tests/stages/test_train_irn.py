@@ -66,7 +66,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     network = load_irn("out/irn.safetensors", "cpu")
     trunk = load_file("out/cam.safetensors")
     assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
-    assert written[1].read_text().splitlines()[0] == "step,loss,positive,negative"
+    assert written[1].read_text().splitlines()[0] == "step,loss,value"
     metrics = json.loads(written[2].read_text())
     assert (metrics["steps"], metrics["images"]) == (4, 6)
     last = metrics["last"]
