@@ -71,6 +71,13 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
     assert (load_params(path).get("dataset.train"), load_params(path).get("dataset.val")) == ("e10", "1e")
 
 
+@pytest.mark.parametrize("where", ["sfc.backbone.arch", "irn.backbone.arch", "seg.backbone.arch"])
+@pytest.mark.parametrize("arch", ["resnet34", "timm/convnext_tiny.fb_in22k", "timm/vit_small_patch14_dinov2"])
+def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
+    put(values, where, arch)
+    assert parse_params(values).get(where.split(".")[0]).backbone.arch == arch
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -92,6 +99,13 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
         ("seg.scale_draw", "uniform", "seg.scales: [0.5, 0.75, 1.0, 1.25, 1.5] must be [smallest, largest]"),
         ("seg.backbone.arch", "wideresnet", "param seg.backbone.arch"),
         ("sfc.backbone.arch", "wideresnet38", "param sfc.backbone.arch"),
+        (
+            "sfc.backbone.arch",
+            "resnet152",
+            "param sfc.backbone.arch: input should be resnet18, resnet34, resnet50, resnet101 or timm/name (got",
+        ),
+        ("irn.backbone.arch", "timm/", "param irn.backbone.arch: input should be"),
+        ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),
         ("sfc.method", "seam", "param sfc.method: input should be 'cam', 'sipe' or 'sfc'"),
         ("sfc.lr", float("inf"), "param sfc.lr: input should be a finite number"),
         ("cam.scales", 1.0, "param cam.scales"),
