@@ -91,6 +91,13 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         load_params(path)
 
 
+@pytest.mark.parametrize("where", ["train_cam.backbone.arch", "irn.backbone.arch", "seg.backbone.arch"])
+@pytest.mark.parametrize("arch", ["resnet34", "timm/convnext_tiny.fb_in22k", "timm/vit_small_patch14_dinov2"])
+def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
+    put(values, where, arch)
+    assert parse_params(values).get(where.split(".")[0]).backbone.arch == arch
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -134,6 +141,13 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         ),
         ("train_cam.method", "cam", "train_cam.method: no method cam; there are base, sipe, sfc"),
         ("train_cam.lr", float("inf"), "param train_cam.lr: input should be a finite number"),
+        (
+            "train_cam.backbone.arch",
+            "resnet152",
+            "param train_cam.backbone.arch: input should be resnet18, resnet34, resnet50, resnet101 or timm/name (got",
+        ),
+        ("irn.backbone.arch", "timm/", "param irn.backbone.arch: input should be"),
+        ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),
         ("cam.scales", 1.0, "param cam.scales"),
         ("cam.scales", [1.0, 0.0], "param cam.scales.1: input should be greater than 0"),
         ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),

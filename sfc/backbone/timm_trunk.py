@@ -44,7 +44,6 @@ class TimmTrunk(Trunk):
         super().__init__()
         self.arch, self.frozen_stages, self.batch_norm = arch, frozen_stages, batch_norm
         self.model = _create(arch, output_stride)
-        whole = set(self.model.state_dict())
         info = list(self.model.feature_info)
         self._same_strides = info[0]["reduction"] == info[-1]["reduction"]
         self._indices = _level_indices(len(info), self._same_strides)
@@ -56,8 +55,8 @@ class TimmTrunk(Trunk):
         channels = [level["num_chs"] for level in taken]
         self.channels = tuple(channels if len(channels) > _LEVELS else channels[:1] + channels)
         self.mean, self.std = (tuple(map(float, self.model.pretrained_cfg[name])) for name in ("mean", "std"))
-        _drop_classifier(self.model, taken[-1]["module"], keep={"norm"} if self._same_strides else set())
-        self._unused = whole - set(self.model.state_dict())
+        keep = {"norm"} if self._same_strides else set()
+        self._dropped = _drop_classifier(self.model, taken[-1]["module"], keep=keep)
         self._stage_of = _stages(self.model, [level["module"] for level in taken])
         for name, parameter in self.model.named_parameters():
             if self._stage_of[name.rpartition(".")[0]] < frozen_stages:
@@ -85,7 +84,7 @@ class TimmTrunk(Trunk):
     def part_of(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """This trunk's part of a state dict of the whole model with timm's keys, or of one of this trunk."""
         own = {key.removeprefix("model."): value for key, value in state.items()}
-        return {f"model.{key}": value for key, value in own.items() if key not in self._unused}
+        return {f"model.{key}": value for key, value in own.items() if key.split(".")[0] not in self._dropped}
 
 
 def pretrained_state(trunk: TimmTrunk) -> dict[str, Tensor]:
@@ -152,12 +151,13 @@ def _check_strides(arch: str, stem: int, largest: int, output_stride: int, stem_
         )
 
 
-def _drop_classifier(model: nn.Module, last: str, *, keep: set[str]) -> None:
-    """Drop what follows the module `last`: it would be saved, and no loss would give it a gradient."""
+def _drop_classifier(model: nn.Module, last: str, *, keep: set[str]) -> set[str]:
+    """Drop what follows the module `last`, which would be saved and get no gradient; returns the names dropped."""
     names = [name for name, _ in model.named_children()]
-    for name in names[names.index(last.split(".")[0]) + 1 :]:
-        if name not in keep:
-            setattr(model, name, nn.Identity())
+    dropped = set(names[names.index(last.split(".")[0]) + 1 :]) - keep
+    for name in dropped:
+        setattr(model, name, nn.Identity())
+    return dropped
 
 
 def _stages(model: nn.Module, levels: Sequence[str]) -> dict[str, int]:
