@@ -11,13 +11,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from sfc.config_types import Section
@@ -148,10 +149,10 @@ def device() -> torch.device:
 
 
 def workers() -> int:
-    """Worker processes for decoding and CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
+    """Threads that decode, processes that run CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
     value = os.environ.get("SFC_WORKERS", "")
     if value and not value.isdigit():
-        raise UserError(f"SFC_WORKERS={value}: expected a whole number of worker processes")
+        raise UserError(f"SFC_WORKERS={value}: expected a whole number of workers")
     if value:
         return int(value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -176,6 +177,23 @@ def output(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def shared_folder(path: str | Path) -> Iterator[Path]:
+    """`output(path)` for a folder that every process writes files of its own to; it appears when all are done.
+
+    The processes must see one file system. `sfc.training.distributed.start` comes first.
+    """
+    with output(path) if is_main() else nullcontext() as folder:
+        if is_main():
+            folder.mkdir()
+        names = [str(folder)]
+        if dist.is_initialized():
+            dist.broadcast_object_list(names)
+        yield Path(names[0])
+        if dist.is_initialized():
+            dist.barrier()
 
 
 def _remove(path: Path) -> None:
