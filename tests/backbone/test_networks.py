@@ -6,20 +6,21 @@ import torch
 from PIL import Image
 
 from sfc.analysis.images import shared_features
-from sfc.calibration.base import BaseObjective
-from sfc.calibration.network import load_cam_network, save_cam_network
-from sfc.calibration.objective import SfcObjective
-from sfc.calibration.sipe import SipeObjective
 from sfc.data.manifest import Record
 from sfc.errors import UserError
+from sfc.irn.network import IrnNetwork, load_irn, save_irn
+from sfc.irn.objective import IrnObjective
 from sfc.localization.multiscale import infer_cams
-from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, load_edge_network, save_edge_network
-from sfc.refinement.walk_labels import EdgeReader
+from sfc.methods import load_cam_network, save_cam_network
+from sfc.methods.base import BaseObjective
+from sfc.methods.sfc import SfcObjective
+from sfc.methods.sipe import SipeObjective
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import image_logits
 from sfc.segmentation.models import load_segmenter, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
-from tests.calibration.tiny import CLASSES, DC, base_network, batch, network, sipe_network
+from sfc.walk.pseudo_labels import IrnReader
+from tests.methods.tiny import CLASSES, DC, base_network, batch, network, sipe_network
 
 CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002"]
 VIT = ["timm/test_vit", "timm/vit_small_patch14_dinov2"]
@@ -42,7 +43,7 @@ def cam_objective(method, **trunk):
 
 
 def edge_objective(**trunk):
-    return EdgeObjective(EdgeNetwork(**{"frozen_stages": 0, **trunk}), radius=3)
+    return IrnObjective(IrnNetwork(**{"frozen_stages": 0, **trunk}), radius=3)
 
 
 def seg_objective(**trunk):
@@ -70,8 +71,8 @@ def test_cam_network_learns_and_infers(tmp_path, arch, method):
     stride = 14 if "patch14" in arch else 16
     assert cams.shape == (1, len(net.kinds), 1 + CLASSES, -(-41 // stride), -(-70 // stride))
     assert cams.isfinite().all()
-    save_cam_network(net, tmp_path / "cam", method={"base": "cam"}.get(method, method))
-    again = load_cam_network(tmp_path / "cam", CPU)
+    save_cam_network(net, tmp_path / "base", method={"base": "base"}.get(method, method))
+    again = load_cam_network(tmp_path / "base", CPU)
     image = torch.randn(1, 3, 32, 48)
     torch.testing.assert_close(again(image).class_logits, net(image).class_logits, rtol=1e-4, atol=1e-5)
 
@@ -82,8 +83,8 @@ def test_affinity_network_learns_and_comes_back(tmp_path, arch):
     assert learns(objective, labelled())
     net = objective.network.eval()
     assert net(torch.zeros(1, 3, 41, 70)).shape == (1, 11, 18)
-    save_edge_network(net, tmp_path / "irn")
-    again = load_edge_network(tmp_path / "irn", CPU)
+    save_irn(net, tmp_path / "irn")
+    again = load_irn(tmp_path / "irn", CPU)
     image = torch.randn(1, 3, 33, 50)
     torch.testing.assert_close(again.edges(image, flip=True), net.edges(image, flip=True))
 
@@ -155,8 +156,8 @@ def test_whole_images_are_normalised_for_the_trunk(tmp_path):
     torch.manual_seed(0)
     cam = base_network(arch="timm/test_convnext").eval()
     seg = seg_objective(arch="timm/test_convnext").network.eval()
-    save_edge_network(EdgeNetwork(arch="timm/test_convnext"), tmp_path / "irn")
-    edges = EdgeReader(tmp_path / "irn", scale=1.0, flip=False, precision="fp32", device=CPU)
+    save_irn(IrnNetwork(arch="timm/test_convnext"), tmp_path / "irn")
+    edges = IrnReader(tmp_path / "irn", scale=1.0, flip=False, precision="fp32", device=CPU)
     common = {"batch_size": 1, "precision": "fp32", "device": CPU, "workers": 0}
     multiscale = {"num_classes": CLASSES, "scales": (1.0,), "flip": False, "mask_absent": False, **common}
     features = {"use_masks": False, "scale": 1.0, "bkg_scale": 0.5, "progress": lambda items, **_: items, **common}

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from sfc.backbone import build_trunk, load_backbone_weights
 from sfc.errors import UserError
-from tests.calibration.tiny import base_network
+from tests.methods.tiny import base_network
 
 ARCHS = ["test_convnext", "regnetx_002", "test_vit", "vit_small_patch14_dinov2"]
 
