@@ -33,7 +33,7 @@ def main() -> None:
     columns |= {"pixel_accuracy": "pixels right", "baseline_all_background": "all background"}
     table = [["product", "split", *columns.values()]]
     for product, name in PRODUCTS.items():
-        path = Path("metrics") / f"{product}.json"
+        path = Path("metrics") / f"evaluate_{product}.json"
         if not path.exists():
             raise click.ClickException(f"{path}: no such file; run `dvc repro`")
         for split, figures in json.loads(path.read_text(encoding="utf-8")).items():

@@ -15,7 +15,7 @@ from tests.pipeline import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
-    "prepare", "label_stats", "train_sfc", "infer_cam", "evaluate cam", "analyse", "crf", "evaluate crf", "train_irn",
+    "prepare", "label_stats", "train_cam", "infer_cam", "evaluate cam", "analyse", "crf", "evaluate crf", "train_irn",
     "pseudo_labels", "evaluate pseudo_labels", "train_seg", "predict", "evaluate seg", "metrics_table",
 )  # fmt: skip
 STRANGE = "Füchse am Bach"
@@ -69,11 +69,11 @@ def test_prepare_counts_what_there_is(project):
 def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project):
     folder, output = project
     for product in ("cam", "crf", "pseudo_labels", "seg"):
-        (found,) = json.loads((folder / f"metrics/{product}.json").read_text()).values()
+        (found,) = json.loads((folder / f"metrics/evaluate_{product}.json").read_text()).values()
         assert found["images"] == 0
         assert "nothing to measure" in found["note"]
         assert "nothing to measure" in output[f"evaluate {product}"].splitlines()[-1]
-        assert json.loads((folder / f"plots/{product}_confusion.json").read_text()) == []
+        assert json.loads((folder / f"plots/evaluate_{product}_confusion.json").read_text()) == []
     assert "no over- or under-activation to measure" in output["analyse"]
     assert json.loads((folder / "metrics/analyse.json").read_text())["pixels"] == "seeds"
     assert len(output["metrics_table"].splitlines()) == 5  # a heading and four products

@@ -30,7 +30,7 @@ class PeakObjective(Objective):
         self.sharpness = sharpness
 
     def forward(self, batch):
-        maps = self.network(batch_images(batch), hierarchy=False)
+        maps = self.network(batch_images(batch, self.network.backbone), hierarchy=False)
         peaks = (self.sharpness * maps.class_logits.float()).logsumexp(dim=(2, 3)) / self.sharpness
         means = self.classification(maps, batch["label"])
         return total({"means": means, "peaks": classification_loss(peaks, batch["label"])})
