@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.inputs import smooth, uniform
 from bench.measure import Pair, Row
-from sfc.backbone import Backbone
+from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from sfc.calibration import cams
 from sfc.calibration.image_bank import ImageBank
 from sfc.data.images import box_masks, normalise
@@ -25,8 +25,9 @@ def image_bank(device: torch.device, *, classes: int, crop: int, draws: int) -> 
     box = torch.tensor([[crop // 8, 0, crop, crop - crop // 8]]).expand(classes, 4)
     pictures = (uniform(classes, 3, crop, crop) * 255).to(torch.uint8)
     bank.update({"image": pictures, "box": box, "label": torch.eye(classes)})
-    images = normalise(pictures, box)
-    masks = F.pad(torch.eye(classes), (1, 0), value=1.0)[:, :, None, None] * box_masks(box, crop, crop)[:, None].float()
+    images = normalise(pictures, box, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    inside = box_masks(box, canvas=(crop, crop), size=(crop, crop))
+    masks = F.pad(torch.eye(classes), (1, 0), value=1.0)[:, :, None, None] * inside[:, None].float()
     drawn = bank.draw()["label"].argmax(dim=1)  # slot k holds class k alone, so that both forms draw the same
     order = torch.tensor([*drawn.tolist(), *sorted(set(range(classes)) - set(drawn.tolist()))])
     bank.to(device)
@@ -40,7 +41,7 @@ def image_bank(device: torch.device, *, classes: int, crop: int, draws: int) -> 
         bank.set_extra_state({"step": 0})
         rows = bank.draw()
         mask = cams.valid_mask(rows["box"], rows["label"], crop=(crop, crop), size=size)
-        return normalise(rows["image"], rows["box"]), mask
+        return normalise(rows["image"], rows["box"], mean=IMAGENET_MEAN, std=IMAGENET_STD), mask
 
     return Pair(plain, ours)
 

@@ -7,7 +7,8 @@ import torch
 
 from bench.inputs import regions, smooth
 from bench.measure import Pair, Row
-from sfc.evaluation.confusion import IGNORE, Confusion
+from sfc.data.images import IGNORE
+from sfc.evaluation.confusion import Confusion
 from sfc.evaluation.thresholds import ThresholdSweep, sweep_thresholds
 
 

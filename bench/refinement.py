@@ -1,4 +1,4 @@
-"""Dense CRF, affinity loss and random walk."""
+"""Dense CRF, loss on affinities and random walk."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor
 
 from bench.inputs import regions, smooth, uniform
 from bench.measure import Pair, Row
-from sfc.refinement.dense_crf import DenseCrf, label_energy
-from sfc.refinement.pair_loss import EPS, IGNORE, pair_loss
-from sfc.refinement.pair_paths import offsets, path
-from sfc.refinement.random_walk import random_walk
+from sfc.data.images import IGNORE
+from sfc.dense_crf import DenseCrf, label_energy
+from sfc.irn.pair_loss import EPS, pair_loss
+from sfc.irn.pair_paths import offsets, path
+from sfc.walk.random_walk import random_walk
 
 _VOC_CRF = {
     "gaussian_sxy": 3.0,

@@ -29,8 +29,7 @@ from sfc.config_types import (
 
 # The params of `dataset` that each kind of data set reads, beside root; the others must be null.
 DATASET_FIELDS = {
-    "voc": ("train", "val", "test", "labels", "masks", "classes"),
-    "voc12": ("train", "val", "test", "labels", "masks", "sbd", "classes"),
+    "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes"),
     "coco14": ("train", "val", "test"),
     "table": ("train", "val", "test", "labels", "classes"),
 }
@@ -39,7 +38,7 @@ DATASET_FIELDS = {
 class Dataset(Section):
     """Where images, lists, masks and image-level labels are."""
 
-    kind: Literal["voc", "voc12", "coco14", "table"]
+    kind: Literal["voc", "coco14", "table"]
     root: str
     # lists in ImageSets/Segmentation; for coco14 folders of images, for table values of its column split
     train: str  # the images trained on
@@ -143,9 +142,11 @@ class WalkFusion(Fusion):
     @model_validator(mode="after")
     def _walks(self) -> WalkFusion:
         if (self.background is None) != (self.foreground_power is None):
-            raise ValueError("background: stands beside the walk of the foreground; set it exactly if foreground_power is")
+            raise ValueError(
+                "background: stands beside the walk of the foreground; set both it and foreground_power, or none"
+            )
         if self.foreground_power is None and self.whole_power is None:
-            raise ValueError("whole_power: there is no walk to decide; set this or foreground_power")
+            raise ValueError("whole_power: there is no walk; set this or foreground_power")
         return self
 
 

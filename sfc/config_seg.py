@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sfc.config_types import Backbone, Count, NonNegative, Positive, Precision, Scales, Section
+from sfc.config_types import RESNETS, Backbone, Count, NonNegative, Positive, Precision, Scales, Section, one_of
 
 
 class SegBackbone(Backbone):
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101", "wideresnet38"]
+    arch: Annotated[str, one_of(*RESNETS, "wideresnet38")]
 
 
 class Seg(Section):

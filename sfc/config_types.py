@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -21,9 +23,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_TIMM_NAME = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def one_of(*names: str) -> AfterValidator:
+    """Checks that a trunk's name is one of `names` or timm/NAME; which models timm has, the stage finds out."""
+
+    def known(arch: str) -> str:
+        if arch in names or _TIMM_NAME.fullmatch(arch):
+            return arch
+        raise PydanticCustomError("arch", "{message}", {"message": f"input should be {', '.join(names)} or timm/NAME"})
+
+    return AfterValidator(known)
+
+
 class Backbone(Section):
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); a file; cam: out/cam.safetensors
+    arch: Annotated[str, one_of(*RESNETS)]
+    # none: random; a torchvision weights name (ResNet50_Weights.IMAGENET1K_V1); timm: those timm has for its model's
+    # name; a file; cam: out/cam.safetensors
     weights: str
     frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
     batch_norm: Literal["frozen", "train"]

@@ -1,8 +1,24 @@
 """The error a user can mend."""
 
+from collections.abc import Sequence
+
+_SHOWN = 8
+
 
 class UserError(ValueError):
     """Bad input: the message says in one line what is wrong, where (file, id, param) and what to do.
 
     Stages print it without a traceback and exit with status 1.
     """
+
+
+def refuse(where: str, problems: Sequence[str]) -> None:
+    """Raise UserError if there are problems: one on the same line, several as one line each."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise UserError(f"{where}: {problems[0]}")
+    lines = list(problems[:_SHOWN])
+    if len(problems) > _SHOWN:
+        lines.append(f"and {len(problems) - _SHOWN:,} more")
+    raise UserError(f"{where}: {len(problems):,} problems\n  " + "\n  ".join(lines))

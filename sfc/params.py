@@ -74,19 +74,23 @@ def read_yaml(text: str, *, source: str) -> Any:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def read_text(path: Path | str) -> str:
+    """The text of a params file; UserError if there is none, or it is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's folder, or python -m stages.preset") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
+
+
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and check a whole params file.
 
     Raises:
         UserError: no such file, not YAML, an unknown, missing or out-of-range param; the message names it.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the project's folder, or python -m stages.preset") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
-    return parse_params(read_yaml(text, source=str(path)), source=str(path))
+    return parse_params(read_yaml(read_text(path), source=str(path)), source=str(path))
 
 
 def parse_params(values: Any, *, source: str = "params.yaml") -> Params:
@@ -114,7 +118,7 @@ def _sections(values: dict, known: Iterable[str], source: str, inside: str = "")
             yield name, value
         elif not parts:
             groups = {section.rpartition(".")[0] for section in known} - {""}
-            raise UserError(f"{source}: unknown section {name}{_nearest(name, [*known, *groups])}")
+            raise UserError(f"{source}: unknown section {name}{nearest(name, [*known, *groups])}")
         elif not isinstance(value, dict):
             raise UserError(f"{source}: {name}: expected the parts {', '.join(parts)}")
         else:
@@ -132,7 +136,7 @@ def _check_together(params: Params, source: str) -> None:
     """What no section can know alone."""
     method = params.get("train_cam.method")
     if method not in _methods():
-        near = _nearest(method, _methods())
+        near = nearest(method, _methods())
         raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
     if params.get("analyse.split") not in params.get("cam.splits"):
         raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
@@ -148,7 +152,7 @@ def _parse_section(name: str, model: type[Section], values: Any, source: str) ->
 def _explain(name: str, model: type[Section], error: dict) -> str:
     where = ".".join([name, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        return f"unknown param {where}{_nearest(where, field_names(name, model))}"
+        return f"unknown param {where}{nearest(where, field_names(name, model))}"
     if error["type"] == "missing":
         return f"param {where} is missing"
     if error["type"] == "value_error":  # of a section's own validator, see `Section`
@@ -167,7 +171,8 @@ def field_names(prefix: str, model: type[Section]) -> list[str]:
     return names
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What an error says about a name that is not known: the one that was meant, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.training import distributed
-from stages._spread import shared_folder
-from stages._stage import output
+from stages._stage import output, shared_folder
 
 
 def write_labels(path: str, labels: Iterable[tuple[str, np.ndarray]], *, ids: Sequence[str]) -> np.ndarray:

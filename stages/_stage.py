@@ -10,46 +10,98 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
+from sfc.config_types import Section
 from sfc.errors import UserError
-from sfc.params import load_params
+from sfc.params import Params, load_params, method_section_names
 
 
-def stage(summary: str, *, reads: str, writes: str, params: tuple[str, ...]):
+@dataclass(frozen=True)
+class Param:
+    """Annotated[T, Param("walk.steps")] hands a stage that value or section of params.yaml.
+
+    `{method}` in the name stands for train_cam.method.
+    """
+
+    name: str
+
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def read(self, params: Params) -> Any:
+        return params.get(self.name)
+
+
+@dataclass(frozen=True)
+class MethodSections:
+    """Annotated[dict[str, Section], MethodSections(...)] hands a stage the sections its method reads, by name.
+
+    Args:
+        declared: whether the stage depends on them, and so on those of all methods: dvc.yaml cannot choose.
+    """
+
+    declared: bool
+
+    def names(self) -> tuple[str, ...]:
+        # asked for by the tests alone: what methods there are must not become a dependency of the stage
+        return method_section_names() if self.declared else ()
+
+    def read(self, params: Params) -> dict[str, Section]:
+        return params.method_sections()
+
+
+def stage(summary: str, *, reads: str, writes: str):
     """Make a function the click command of a DVC stage.
 
-    The function is called with one keyword argument per params section, dots turned into underscores
-    (`fusion.crf` arrives as `fusion_crf`), beside its own click options. `params` must equal what dvc.yaml
-    declares for the stage; tests/pipeline checks it.
+    Which params it reads, its annotations say: a parameter annotated with a `Section` is the section of the
+    parameter's own name (`crf: Crf`); for others see `Param` and `MethodSections`. All other parameters are click's.
+    `sfc_params()` of the command must equal what dvc.yaml declares for the stage; tests/pipeline checks it.
     """
 
     def decorate(function):
+        wanted = _params_of(function)
+        listed = [param.name if isinstance(param, Param) else "those of the method" for param in wanted.values()]
+
         @functools.wraps(function)
         def run(**options):
             started = time.monotonic()
             keep_freed_memory()
             try:
-                loaded = load_params()
-                sections = {name.replace(".", "_"): loaded.get(name) for name in params}
-                message = function(**options, **sections)
+                params = load_params()
+                values = {parameter: param.read(params) for parameter, param in wanted.items()}
+                message = function(**options, **values)
             except UserError as error:
                 raise click.ClickException(str(error)) from None
             say(f"{message} in {time.monotonic() - started:.0f} s")
 
-        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(params) or 'none'}"
+        text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(listed) or 'none'}"
         command = click.command(help=text, context_settings={"help_option_names": ["-h", "--help"]})(run)
-        command.sfc_params = params
+        command.sfc_params = lambda: tuple(dict.fromkeys(n for param in wanted.values() for n in param.names()))
         return command
 
     return decorate
+
+
+def _params_of(function: Callable) -> dict[str, Param | MethodSections]:
+    """The parameters of a stage that params.yaml fills, and by what."""
+    found = {}
+    for parameter, hint in get_type_hints(function, include_extras=True).items():
+        markers = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Param | MethodSections)]
+        if markers:
+            (found[parameter],) = markers
+        elif isinstance(hint, type) and issubclass(hint, Section):
+            found[parameter] = Param(parameter)
+    return found
 
 
 def keep_freed_memory() -> None:
@@ -97,10 +149,10 @@ def device() -> torch.device:
 
 
 def workers() -> int:
-    """Worker processes for decoding and CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
+    """Threads that decode, processes that run CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
     value = os.environ.get("SFC_WORKERS", "")
     if value and not value.isdigit():
-        raise UserError(f"SFC_WORKERS={value}: expected a whole number of worker processes")
+        raise UserError(f"SFC_WORKERS={value}: expected a whole number of workers")
     if value:
         return int(value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -127,6 +179,23 @@ def output(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def shared_folder(path: str | Path) -> Iterator[Path]:
+    """`output(path)` for a folder that every process writes files of its own to; it appears when all are done.
+
+    The processes must see one file system. `sfc.training.distributed.start` comes first.
+    """
+    with output(path) if is_main() else nullcontext() as folder:
+        if is_main():
+            folder.mkdir()
+        names = [str(folder)]
+        if dist.is_initialized():
+            dist.broadcast_object_list(names)
+        yield Path(names[0])
+        if dist.is_initialized():
+            dist.barrier()
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -151,5 +220,5 @@ def _rounded(value: Any) -> Any:
 
 
 def weights_path(weights: str) -> str:
-    """`backbone.weights` as the library takes it: the word `sfc` stands for the CAM network's own trunk."""
-    return "out/sfc.safetensors" if weights == "sfc" else weights
+    """`backbone.weights` as the library takes it: the word `cam` stands for the CAM network's own trunk."""
+    return "out/cam.safetensors" if weights == "cam" else weights

@@ -1,20 +1,21 @@
-"""Stage crf: labels from the CAMs by a dense CRF, and the confident ones the affinity network learns from."""
+"""Stage crf: labels from the CAMs by a dense CRF, and the confident ones that IRN's network learns from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from sfc.config import Crf, Fusion
+from sfc.data.images import IGNORE, read_record
 from sfc.data.manifest import Record, read_manifest
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
+from sfc.dense_crf import refine_cams
+from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamStore
-from sfc.refinement.dense_crf import IGNORE, refine_cams
-from sfc.refinement.label_archive import LabelArchiveWriter
-from stages._stage import output, progress, say, stage, workers, write_json
+from stages._stage import Param, output, progress, say, stage, workers, write_json
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,18 @@ class _Refine:
 
     def __call__(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         normalised = normalise_scales(self.cams.read_fused(record.id), (record.height, record.width))
-        fused = fuse(normalised, **self.fusion.model_dump()).numpy()
+        fused = fuse(normalised, self.cams.fused, **self.fusion.model_dump()).numpy()
         return refine_cams(read_record(record), fused, label_keys(record.labels), **self.crf.model_dump())
 
 
 @stage(
     "Refine the CAMs of the train split by a dense CRF; mark what is confident.",
     reads="out/manifest.csv, out/classes.json, out/cams/, the train images",
-    writes="out/crf.zip, out/confident.zip, metrics/confident.json",
-    params=("fusion.crf", "crf"),
+    writes="out/crf.zip, out/confident.zip, metrics/crf.json",
 )
-def main(fusion_crf: Fusion, crf: Crf) -> str:
+def main(fusion: Annotated[Fusion, Param("fusion.{method}.crf")], crf: Crf) -> str:
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    refine = _Refine(CamStore("out/cams"), fusion_crf, crf)
+    refine = _Refine(CamStore("out/cams"), fusion, crf)
     say(f"crf: {len(records):,} images, {crf.iterations} iterations each")
 
     counts = np.zeros(IGNORE + 1, dtype=np.int64)
@@ -57,7 +57,7 @@ def main(fusion_crf: Fusion, crf: Crf) -> str:
             counts += np.bincount(confident.ravel(), minlength=len(counts))
     fractions = counts / counts.sum()
     write_json(
-        "metrics/confident.json",
+        "metrics/crf.json",
         {
             "split": "train",
             "images": len(records),

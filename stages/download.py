@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import click
 from torchvision.datasets import SBDataset, VOCSegmentation
-from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from sfc.errors import UserError
-from stages._fetch import fetch
 
 # what torchvision moves from SBD's archive to its folder, in that order
 _SBD_PARTS = ("cls", "img", "inst", "train.txt", "val.txt")
+_TIMEOUT = 60  # seconds without a byte: torchvision would wait for ever
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,18 +25,18 @@ _SBD_PARTS = ("cls", "img", "inst", "train.txt", "val.txt")
 @click.option("--root", default="datasets", type=click.Path(path_type=Path), help="Folder to put it in [datasets].")
 @click.option("--sbd", is_flag=True, help="Also the Semantic Boundaries Dataset: VOC's augmented masks.")
 def main(name: str, root: Path, sbd: bool) -> None:
-    """Download the data set NAME as torchvision knows it, check it and unpack it.
+    """Let torchvision download the data set NAME, check it and unpack it.
 
     voc12: the trainval devkit of PASCAL VOC 2012, 2 GB, to ROOT/VOCdevkit/VOC2012; with --sbd also 1.4 GB to ROOT/SBD.
 
-    A download that broke off goes on where it was when the command is run again. An archive that you loaded in another
-    way, put into the same place, is only checked and unpacked. Archives are kept; delete them when all is unpacked.
+    An archive that is there whole, however it was loaded, is only checked and unpacked; one that broke off is loaded
+    anew. Archives are kept; delete them when all is unpacked.
     """
     try:
-        _unpack(_voc12, root)
-        params = {"kind": "voc12", "root": root / "VOCdevkit" / "VOC2012"}
+        _bring(_voc12, root)
+        params = {"kind": "voc", "root": root / "VOCdevkit" / "VOC2012"}
         if sbd:
-            _unpack(_sbd, root / "SBD")
+            _bring(_sbd, root / "SBD")
             params["sbd"] = root / "SBD"
     except UserError as error:
         raise click.ClickException(str(error)) from None
@@ -41,24 +45,37 @@ def main(name: str, root: Path, sbd: bool) -> None:
         click.echo(f"{key}: {value}")
 
 
-def _unpack(download, root: Path) -> None:
+def _bring(download: Callable[[Path], None], root: Path) -> None:
+    """`download(root)`; whatever breaks on the way becomes a UserError."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
     try:
         download(root)
-    except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: torchvision's word for an incomplete data set
-        raise UserError(f"{root}: cannot be unpacked ({error}); is the disk full?") from None
+    except HTTPError as error:
+        raise UserError(f"{error.url}: the server answers {error.code} {error.reason}") from None
+    except (URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{root}: the server cannot be reached ({reason}); are you online? Run it again") from None
+    except RuntimeError as error:  # torchvision's word for a wrong checksum, and for a data set that lacks a part
+        raise UserError(f"{root}: the download broke off or its checksum is wrong ({error}); run it again") from None
+    except (OSError, EOFError) as error:
+        full = "; the disk is full" if getattr(error, "errno", None) == errno.ENOSPC else ""
+        raise UserError(f"{root}: cannot be written or unpacked ({error}){full}") from None
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _voc12(root: Path) -> None:
-    archive = DATASET_YEAR_DICT["2012"]
-    fetch(archive["url"], root / archive["filename"], archive["md5"])
     VOCSegmentation(root, year="2012", image_set="train", download=True)
 
 
 def _sbd(root: Path) -> None:
     if all((root / part).exists() for part in _SBD_PARTS):
         return
-    fetch(SBDataset.url, root / SBDataset.filename, SBDataset.md5)
-    for part in (*_SBD_PARTS, "benchmark_RELEASE"):  # of an unpacking that was interrupted
+    for part in (
+        *_SBD_PARTS,
+        "benchmark_RELEASE",
+    ):  # torchvision mends no interrupted unpacking
         if (root / part).is_dir():
             shutil.rmtree(root / part)
         else:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import click
 import torch
-from sfc.label_archive import LabelArchive
 
 from sfc.config import Evaluate, Fusion
 from sfc.data.manifest import read_manifest
@@ -20,6 +19,7 @@ from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
 from sfc.evaluation.tables import Measured, write_confusion, write_per_class
 from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.evaluation.thresholds import sweep_thresholds
+from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from stages._stage import Param, output, progress, stage, workers, write_json
 

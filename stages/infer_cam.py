@@ -12,8 +12,7 @@ from sfc.localization.multiscale import infer_cams
 from sfc.localization.store import CamStore, CamWriter, empty_maps
 from sfc.methods import load_cam_network
 from sfc.training import distributed
-from stages._spread import shared_folder
-from stages._stage import device, progress, say, stage, workers, write_json
+from stages._stage import device, progress, say, shared_folder, stage, workers, write_json
 
 
 @stage(

@@ -20,7 +20,7 @@ from sfc.config_types import Section
 from sfc.data.batches import steps_per_epoch
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
-from sfc.readers.labels import class_indices, read_label_table
+from sfc.label_table import class_indices, read_label_table
 from stages._stage import MethodSections, Param, output, stage, write_json
 
 # C_IBR describes the data and the bank, not one training run, so neither is a param

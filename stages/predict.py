@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sfc.config import Predict
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import read_manifest
-from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
 from sfc.segmentation.inference import predict_labels
 from sfc.segmentation.models import load_segmenter
@@ -19,7 +19,6 @@ MODEL = "out/seg.safetensors"
     "Segment the images of a split by the segmentation model.",
     reads=f"out/manifest.csv, out/classes.json, {MODEL}, the images of the split",
     writes="out/predictions.zip, metrics/predict.json",
-    params=("predict",),
 )
 def main(predict: Predict) -> str:
     target = device()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +11,9 @@ import numpy as np
 
 from sfc.config import DATASET_FIELDS, Dataset
 from sfc.data.manifest import Manifest, write_manifest
-from sfc.readers.check import count_rotated
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
-from sfc.readers.voc12 import read_voc12
 from stages._stage import output, progress, stage, workers, write_json
 
 PATHS = ("labels", "sbd")  # params that are paths from the project's folder
@@ -24,7 +21,7 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Reader(NamedTuple):
-    """`read(root, **params, workers=, progress=)` returns a manifest and counts.
+    """`read(root, **params, workers=, progress=)` returns a manifest and counts of images.
 
     Counts are of the whole data set, or of a split under its name. A reader that draws masks does so in `mask_folder`,
     which will be `mask_path` when the stage is done.
@@ -35,8 +32,7 @@ class Reader(NamedTuple):
 
 
 READERS = {
-    "voc": Reader(read_voc, draws=False),
-    "voc12": Reader(read_voc12, draws=True),
+    "voc": Reader(read_voc, draws=True),
     "coco14": Reader(read_coco, draws=True),
     "table": Reader(read_table, draws=False),
 }
@@ -45,8 +41,7 @@ READERS = {
 @stage(
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
     reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
-    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/dataset.json",
-    params=("dataset",),
+    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
     reader = READERS[dataset.kind]
@@ -64,14 +59,17 @@ def main(dataset: Dataset) -> str:
             Path(dataset.root),
             **settings,
             workers=workers(),
-            progress=partial(progress, label="prepare: images and masks"),
+            progress=_shown,
         )
         write_manifest(manifest, csv_path, classes_path)
-    counts["images_with_rotation_tag"] = count_rotated([r.image for r in manifest.records], workers=workers())
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
-    write_json("metrics/dataset.json", {"classes": len(manifest.classes), **counts, **facts})
+    write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
+
+
+def _shown(items: Iterable, *, total: int, label: str) -> Iterable:
+    return progress(items, total=total, label=f"prepare: {label}")
 
 
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:

@@ -1,20 +1,23 @@
-"""Write params.yaml from a file of presets/; no DVC stage."""
+"""Write params.yaml from presets/, where voc12 is complete and the others say what differs from it; no DVC stage."""
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+from ruamel.yaml import YAML
 
 from sfc.errors import UserError
-from sfc.params import Yaml12Loader, load_params
+from sfc.params import parse_params, read_text, read_yaml
+from stages._overlay import overlaid
 from stages._stage import output
 
-PARAMS, PRESETS = Path("params.yaml"), Path("presets")
+PARAMS, PRESETS, COMPLETE = Path("params.yaml"), Path("presets"), "voc12"
 ABSENT = "-"
 
 
@@ -22,28 +25,48 @@ ABSENT = "-"
 @click.argument("name", required=False)
 @click.option("--force", is_flag=True, help="Overwrite edits of params.yaml that git does not have.")
 def main(name: str | None, force: bool) -> None:
-    """Make params.yaml the preset NAME and print which params change; without NAME, list the presets."""
+    """Make params.yaml the preset NAME and print which params change; without NAME, list the presets.
+
+    presets/voc12.yaml is a complete params file. Every other one says what differs from it; params.yaml is then
+    presets/voc12.yaml with these values and their comments.
+    """
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
     if name is None:
         for stem, path in presets.items():
-            click.echo(f"{stem:12} {_summary(path)}")
+            click.echo(f"{stem:14} {_summary(path)}")
         return
     try:
         if name not in presets:
             raise UserError(f"there is no preset {name}; there are {', '.join(presets) or 'none in presets/'}")
-        load_params(presets[name])
+        source = str(presets[name])
+        text = preset_text(presets[name])
+        values = read_yaml(text, source=source)
+        parse_params(values, source=source)
         if not force and _would_be_lost(presets.values()):
             raise UserError("params.yaml has edits that git does not have; commit them, or overwrite them by --force")
     except UserError as error:
         raise click.ClickException(str(error)) from None
-    old = _flat(PARAMS) if PARAMS.exists() else {}
-    new = _flat(presets[name])
+    old, new = _old_values(), _flat(values)
     with output(PARAMS) as path:
-        path.write_bytes(presets[name].read_bytes())
+        path.write_bytes(text.encode())
     changes = [key for key in {**new, **old} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changes:
         click.echo(f"{key}: {_shown(old.get(key, ABSENT))} -> {_shown(new.get(key, ABSENT))}")
-    click.echo(f"params.yaml is now presets/{name}.yaml: {len(changes)} of {len(new)} params changed", err=True)
+    click.echo(f"params.yaml is now the preset {name}: {len(changes)} of {len(new)} params changed", err=True)
+
+
+def preset_text(path: Path) -> str:
+    """The complete params file that a preset stands for, comments included; not checked.
+
+    Raises:
+        UserError: it cannot be read; there is a slip in the complete preset beside it; or as `overlaid`.
+    """
+    if path.stem == COMPLETE:
+        return read_text(path)
+    complete = path.with_stem(COMPLETE)
+    base = read_text(complete)
+    parse_params(read_yaml(base, source=str(complete)), source=str(complete))  # it may have been edited
+    return overlaid(base, read_text(path), source=str(path))
 
 
 def _summary(path: Path) -> str:
@@ -56,44 +79,44 @@ def _summary(path: Path) -> str:
     return re.split(r"\.(?: +(?=[A-Z])|$)", " ".join(lines))[0]
 
 
-def _would_be_lost(presets) -> bool:
-    """True if the text of params.yaml is in no commit and in no preset."""
-    if not PARAMS.exists() or PARAMS.read_bytes() in [path.read_bytes() for path in presets]:
+def _would_be_lost(presets: Iterable[Path]) -> bool:
+    """True if the text of params.yaml is in no commit and no preset's."""
+    if not PARAMS.exists():
         return False
     try:
         status = subprocess.run(
             ["git", "status", "--porcelain", "--", str(PARAMS)], capture_output=True, text=True, check=False
         )
+        kept = not status.returncode and not status.stdout  # no repository: nothing keeps the edits
     except FileNotFoundError:  # no git
-        return True
-    return bool(status.returncode or status.stdout)  # no repository: nothing keeps the edits
+        kept = False
+    text = PARAMS.read_bytes()
+    return not kept and all(preset_text(path).encode() != text for path in presets)
 
 
-def _flat(path: Path) -> dict[str, Any]:
-    """Params by dotted name; empty for a file that is no YAML mapping in UTF-8."""
+def _old_values() -> dict[str, Any]:
+    """Params by dotted name of the file that is there; empty where there is none that can be read."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
-    except (UnicodeDecodeError, yaml.YAMLError):
+        return _flat(read_yaml(read_text(PARAMS), source=str(PARAMS)))
+    except UserError:
         return {}
-    flat: dict[str, Any] = {}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix:
-            flat[prefix] = value
 
-    walk("", values)
-    return flat
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Params by dotted name; empty for what is no mapping."""
+    if not isinstance(value, dict) or (name and not value):
+        return {name: value} if name else {}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{name}.{key}".lstrip(".")).items()}
 
 
 def _shown(value: Any) -> str:
     """As YAML writes it in one line."""
     if isinstance(value, str):
         return value
-    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 20)
-    return text.removesuffix("\n").removesuffix("...").strip()
+    yaml, text = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style, yaml.width = True, 1 << 20
+    yaml.dump(value, text)
+    return text.getvalue().removesuffix("\n").removesuffix("...").strip()
 
 
 if __name__ == "__main__":

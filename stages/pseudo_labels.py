@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from sfc.config import Fusion, PseudoLabels, Walk
+from sfc.config import PseudoLabels, Walk, WalkFusion
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import Record, read_manifest
-from sfc.data.whole_images import equal_sizes
+from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
-from sfc.refinement.label_archive import LabelArchive
-from sfc.refinement.walk_labels import EdgeReader, refine_images
 from sfc.training import distributed
+from sfc.walk.pseudo_labels import IrnReader, refine_images
 from stages._labels import write_labels
-from stages._stage import device, progress, say, stage, workers, write_json
+from stages._stage import Param, device, progress, say, stage, workers, write_json
 
 
 @stage(
     "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over.",
     reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip",
-    writes="out/pseudo_labels.zip, metrics/refine.json",
-    params=("fusion.walk", "walk", "pseudo_labels"),
+    writes="out/pseudo_labels.zip, metrics/pseudo_labels.json",
 )
-def main(fusion_walk: Fusion, walk: Walk, pseudo_labels: PseudoLabels) -> str:
+def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Walk, pseudo_labels: PseudoLabels) -> str:
     target = device()
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
@@ -32,7 +32,7 @@ def main(fusion_walk: Fusion, walk: Walk, pseudo_labels: PseudoLabels) -> str:
     mine = equal_sizes(records, walk.batch_size)[distributed.rank() :: distributed.world_size()]
     if pseudo_labels.refine == "irn":
         say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
-        labels = _walked(mine, fusion_walk, walk, target)
+        labels = _walked(mine, fusion, walk, target)
     else:
         say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
         archive = LabelArchive("out/crf.zip")
@@ -42,7 +42,7 @@ def main(fusion_walk: Fusion, walk: Walk, pseudo_labels: PseudoLabels) -> str:
     if distributed.is_main():
         background, foreground = counts[0] / counts.sum(), counts[1:255].sum() / counts.sum()
         write_json(
-            "metrics/refine.json",
+            "metrics/pseudo_labels.json",
             {
                 "split": "train",
                 "images": len(records),
@@ -57,21 +57,21 @@ def main(fusion_walk: Fusion, walk: Walk, pseudo_labels: PseudoLabels) -> str:
 
 
 def _walked(
-    batches: list[list[Record]], fusion: Fusion, walk: Walk, target: torch.device
+    batches: list[list[Record]], fusion: WalkFusion, walk: Walk, target: torch.device
 ) -> Iterator[tuple[str, np.ndarray]]:
-    rule = {"radius", "beta", "steps", "power", "second_power", "background"}
+    rule = {"foreground_power", "background", "whole_power"}
     return refine_images(
         batches,
         CamStore("out/cams"),
-        EdgeReader(
+        IrnReader(
             "out/irn.safetensors",
             scale=walk.scale,
             flip=walk.flip,
             precision=walk.precision,
             device=target,
         ),
-        fusion=fusion.model_dump(),
-        rule=walk.model_dump(include=rule),
+        fusion=fusion.model_dump(exclude=rule),
+        rule=walk.model_dump(include={"radius", "beta", "steps"}) | fusion.model_dump(include=rule),
         workers=workers(),
     )
 

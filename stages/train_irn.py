@@ -1,4 +1,4 @@
-"""Stage train_irn: the edge network, trained on the confident labels."""
+"""Stage train_irn: IRN's network, trained on the confident labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from sfc.config import Irn
 from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import LabelledCrops
 from sfc.data.manifest import read_manifest
-from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, save_edge_network
-from sfc.refinement.label_archive import LabelArchive
+from sfc.irn.network import IrnNetwork, save_irn
+from sfc.irn.objective import IrnObjective
+from sfc.label_archive import LabelArchive
 from sfc.training import distributed
 from sfc.training.optim import sgd
 from stages._stage import device, say, stage, weights_path
@@ -22,10 +23,9 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/confident.zip"]
 
 
 @stage(
-    "Train the affinity network on the confident labels.",
-    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when irn.backbone.weights is sfc",
+    "Train IRN's network, which gives the affinities, on the confident labels.",
+    reads=", ".join(INPUTS) + ", the train images; out/cam.safetensors when irn.backbone.weights is cam",
     writes="out/irn.safetensors (last step), plots/train_irn.csv, metrics/train_irn.json",
-    params=("irn",),
 )
 def main(irn: Irn) -> str:
     target = device()
@@ -36,7 +36,7 @@ def main(irn: Irn) -> str:
     say(f"train_irn: {steps} steps of {irn.batch_size} images on {target}, {len(records)} training images")
 
     backbone = irn.backbone.model_dump(exclude={"weights"})
-    objective = seeded(irn.random_seed, lambda: EdgeObjective(EdgeNetwork(**backbone), radius=irn.radius))
+    objective = seeded(irn.random_seed, lambda: IrnObjective(IrnNetwork(**backbone), radius=irn.radius))
     load_backbone_weights(objective.network.backbone, weights)
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = LabelledCrops(
@@ -60,8 +60,8 @@ def main(irn: Irn) -> str:
         inputs=[*INPUTS, weights],
         optimiser=sgd([group], momentum=irn.momentum),
         clip_norm=irn.clip_norm,
-        save=partial(save_edge_network, objective.network),
-        curve=["loss", "positive", "negative"],
+        save=partial(save_irn, objective.network),
+        losses=("positive", "negative"),
         facts={"images": len(records)},
     )
     return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"

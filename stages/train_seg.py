@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from sfc.config import Seg
-from sfc.data.crops import IGNORE, LabelledCrops
+from sfc.data.crops import LabelledCrops
+from sfc.data.images import IGNORE
 from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive
+from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.segmentation.segmenter import Segmenter
@@ -26,9 +27,8 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
 
 @stage(
     "Train the segmentation model on the pseudo-labels.",
-    reads=", ".join(INPUTS) + ", the train images; out/sfc.safetensors when seg.backbone.weights is sfc",
+    reads=", ".join(INPUTS) + ", the train images; out/cam.safetensors when seg.backbone.weights is cam",
     writes="out/seg.safetensors (last step), plots/train_seg.csv, metrics/train_seg.json",
-    params=("seg",),
 )
 def main(seg: Seg) -> str:
     target = device()
@@ -67,7 +67,7 @@ def main(seg: Seg) -> str:
         optimiser=sgd(groups, momentum=seg.momentum),
         clip_norm=None,
         save=partial(save_segmenter, network),
-        curve=["loss"],
+        losses=(),
         facts={"images": len(records), "classes": num_classes},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"

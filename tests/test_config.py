@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pydantic
 import pytest
-import yaml
 
-from sfc.config import SECTIONS, Section
+from sfc.config import SECTIONS
+from sfc.config_types import Section
 from sfc.errors import UserError
-from sfc.params import Yaml12Loader, load_params, parse_params
+from sfc.methods import METHODS
+from sfc.params import known_sections, load_params, method_section_names, parse_params, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 VOC = ROOT / "presets" / "voc12.yaml"
 
 
 @pytest.fixture
 def values():
     """The mapping in presets/voc12.yaml, to be spoilt."""
-    return yaml.load(VOC.read_text(), Loader=Yaml12Loader)
+    return read_yaml(VOC.read_text(), source="voc12")
 
 
 def put(mapping, dotted, value):
@@ -29,18 +29,18 @@ def put(mapping, dotted, value):
     mapping[last] = value
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_params_file_loads(path):
-    params = load_params(path)
-    assert set(params.sections) == set(SECTIONS)
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", VOC], ids=lambda path: path.stem)
+def test_every_complete_file_loads(path):
+    assert set(load_params(path).sections) == set(known_sections())
 
 
 def test_values_arrive_typed():
     params = load_params(VOC)
     assert params.get("ibr").n == 4
-    assert params.get("sfc.batch_size") == 16
-    assert params.get("sfc").backbone.weights == "ResNet50_Weights.IMAGENET1K_V1"
-    assert params.get("fusion.walk").prototype_weight == 0.3
+    assert params.get("train_cam.batch_size") == 16
+    assert params.get("train_cam").backbone.weights == "ResNet50_Weights.IMAGENET1K_V1"
+    assert params.get("fusion.sfc.walk").weights == {"classifier": 1.0, "prototype": 0.3}
+    assert params.get("fusion.sipe.walk.background") is None
     assert params.get("cam").scales == (1.0, 0.5, 1.5, 2.0)
     assert params.get("irn").clip_norm is None
 
@@ -62,7 +62,15 @@ def test_values_arrive_typed():
 def test_numbers_are_read_as_yaml_1_2_does(tmp_path, text, number):
     path = tmp_path / "params.yaml"
     path.write_text(VOC.read_text().replace("  lr: 0.1\n  head_lr_scale", f"  lr: {text}\n  head_lr_scale"))
-    assert load_params(path).get("sfc.lr") == number
+    assert load_params(path).get("train_cam.lr") == number
+
+
+def test_words_and_leading_zeros_are_read_as_yaml_1_2_does():
+    text = "{a: on, b: off, c: yes, d: no, e: 010, f: 0o10, g: true, h: 1e-4, i: 1e-05, j: 0.1, k: 12:30, l: null}"
+    assert read_yaml(text, source="x") == {
+        "a": "on", "b": "off", "c": "yes", "d": "no", "e": 10, "f": 8, "g": True, "h": 0.0001, "i": 0.00001, "j": 0.1,
+        "k": "12:30", "l": None,
+    }  # fmt: skip
 
 
 def test_names_that_look_like_numbers_stay_text(tmp_path):
@@ -71,34 +79,91 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
     assert (load_params(path).get("dataset.train"), load_params(path).get("dataset.val")) == ("e10", "1e")
 
 
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("dc:\n  norm: mean\n  n_iter: 660\n  norm: eq6\n")
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert 'params.yaml: not valid YAML: line 4: found duplicate key "norm"' in str(error.value)
+    assert "\n" not in str(error.value)
+    path.write_text("dc: {}\nibr: {}\ndc: {}\n")
+    with pytest.raises(UserError, match='line 3: found duplicate key "dc"'):
+        load_params(path)
+
+
+@pytest.mark.parametrize("where", ["train_cam.backbone.arch", "irn.backbone.arch", "seg.backbone.arch"])
+@pytest.mark.parametrize("arch", ["resnet34", "timm/convnext_tiny.fb_in22k", "timm/vit_small_patch14_dinov2"])
+def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
+    put(values, where, arch)
+    assert parse_params(values).get(where.split(".")[0]).backbone.arch == arch
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'voc12', 'coco14' or 'table'"),
-        ("sfc.lrr", 0.1, "unknown param sfc.lrr; did you mean sfc.lr?"),
-        ("sfc.seed.bkg_scal", 0.3, "unknown param sfc.seed.bkg_scal; did you mean sfc.seed.bkg_scale?"),
-        ("sfc.backbone.weigths", "none", "unknown param sfc.backbone.weigths; did you mean sfc.backbone.weights?"),
-        ("fusion.eval.fg_gian", 2.0, "unknown param fusion.eval.fg_gian; did you mean fusion.eval.fg_gain?"),
-        ("fusion.evall", {}, "unknown section fusion.evall; did you mean fusion.eval?"),
+        ("dataset.kind", "coco", "param dataset.kind: input should be 'voc', 'coco14' or 'table'"),
+        ("train_cam.lrr", 0.1, "unknown param train_cam.lrr; did you mean train_cam.lr?"),
+        ("sfc.prototype.bkg_scal", 0.3, "unknown param sfc.prototype.bkg_scal; did you mean sfc.prototype.bkg_scale?"),
+        (
+            "train_cam.backbone.weigths",
+            "none",
+            "unknown param train_cam.backbone.weigths; did you mean train_cam.backbone.weights?",
+        ),
+        (
+            "fusion.sfc.eval.fg_gian",
+            2.0,
+            "unknown param fusion.sfc.eval.fg_gian; did you mean fusion.sfc.eval.fg_gain?",
+        ),
+        ("fusion.sfc.evall", {}, "unknown section fusion.sfc.evall; did you mean fusion.sfc.eval?"),
+        ("fusion.sip", {}, "unknown section fusion.sip; did you mean fusion.sipe?"),
         ("wlak", {}, "unknown section wlak; did you mean walk?"),
-        ("sfc.lr", "0.1", "param sfc.lr: input should be a valid number (got '0.1')"),
-        ("sfc.lr", -0.1, "param sfc.lr: input should be greater than 0 (got -0.1)"),
-        ("sfc.lr", float("nan"), "param sfc.lr"),
-        ("sfc.epochs", 2.5, "param sfc.epochs"),
-        ("sfc.epochs", True, "param sfc.epochs"),
-        ("sfc.precision", "fp16", "param sfc.precision: input should be 'fp32' or 'bf16' (got 'fp16')"),
-        ("sfc.long_side", [640, 320], "sfc.long_side"),
-        ("irn.rescale", [1.5, 0.5], "irn.rescale"),
+        ("train_sfc", {}, "unknown section train_sfc; did you mean train_cam?"),
+        ("train_cam.lr", "0.1", "param train_cam.lr: input should be a valid number (got '0.1')"),
+        ("train_cam.lr", -0.1, "param train_cam.lr: input should be greater than 0 (got -0.1)"),
+        ("train_cam.lr", float("nan"), "param train_cam.lr"),
+        ("train_cam.epochs", 2.5, "param train_cam.epochs"),
+        ("train_cam.epochs", True, "param train_cam.epochs"),
+        (
+            "train_cam.precision",
+            "fp16",
+            "param train_cam.precision: input should be 'fp32' or 'bf16' (got 'fp16')",
+        ),
+        ("train_cam.long_side", [640, 320], "train_cam.long_side: [640, 320] must be [smallest, largest]"),
+        ("irn.rescale", [1.5, 0.5], "irn.rescale: [1.5, 0.5] must be [smallest, largest]"),
         ("seg.scale_draw", "uniform", "seg.scales: [0.5, 0.75, 1.0, 1.25, 1.5] must be [smallest, largest]"),
+        ("seg.model", "largefov", "seg.atrous_rates: [6, 12, 18, 24] must be one rate for model largefov"),
         ("seg.backbone.arch", "wideresnet", "param seg.backbone.arch"),
-        ("sfc.backbone.arch", "wideresnet38", "param sfc.backbone.arch"),
-        ("sfc.method", "seam", "param sfc.method: input should be 'cam', 'sipe' or 'sfc'"),
-        ("sfc.lr", float("inf"), "param sfc.lr: input should be a finite number"),
+        ("train_cam.backbone.arch", "wideresnet38", "param train_cam.backbone.arch"),
+        (
+            "train_cam.method",
+            "sfcc",
+            "train_cam.method: no method sfcc; there are base, sipe, sfc; did you mean sfc?",
+        ),
+        ("train_cam.method", "cam", "train_cam.method: no method cam; there are base, sipe, sfc"),
+        ("train_cam.lr", float("inf"), "param train_cam.lr: input should be a finite number"),
+        (
+            "train_cam.backbone.arch",
+            "resnet152",
+            "param train_cam.backbone.arch: input should be resnet18, resnet34, resnet50, resnet101 or timm/name (got",
+        ),
+        ("irn.backbone.arch", "timm/", "param irn.backbone.arch: input should be"),
+        ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),
         ("cam.scales", 1.0, "param cam.scales"),
         ("cam.scales", [1.0, 0.0], "param cam.scales.1: input should be greater than 0"),
+        ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),
         ("walk", None, "walk"),
-        ("fusion", None, "fusion: expected the parts crf, walk and eval"),
-        ("fusion.crf", None, "fusion.crf"),
+        ("fusion", None, "fusion: expected the parts base, sipe, sfc"),
+        ("fusion.sfc", 3, "fusion.sfc: expected the parts crf, walk, eval"),
+        ("fusion.sfc.crf", None, "fusion.sfc.crf"),
+        ("fusion.sfc.crf.weights", {}, "param fusion.sfc.crf.weights: dictionary should have at least 1 item"),
+        (
+            "fusion.sfc.crf.weights",
+            {"prototype": -1.0},
+            "param fusion.sfc.crf.weights.prototype: input should be greater than or equal to 0",
+        ),
+        ("fusion.sfc.walk.background", None, "fusion.sfc.walk.background: stands beside the walk of the foreground"),
+        ("fusion.sipe.walk.background", 0.2, "fusion.sipe.walk.background: stands beside the walk of the foreground"),
+        ("fusion.sipe.walk.whole_power", None, "fusion.sipe.walk.whole_power: there is no walk"),
     ],
 )
 def test_slips_are_refused_by_name(values, where, value, message):
@@ -110,25 +175,47 @@ def test_slips_are_refused_by_name(values, where, value, message):
     assert "\n" not in str(error.value)
 
 
+def without(values, dotted):
+    spoilt = copy.deepcopy(values)
+    *path, last = dotted.split(".")
+    section = spoilt
+    for part in path:
+        section = section[part]
+    del section[last]
+    return spoilt
+
+
 def test_every_missing_param_is_named(values):
-    for name, model in SECTIONS.items():
+    for name, model in known_sections().items():
         for field in model.model_fields:
-            spoilt = copy.deepcopy(values)
-            section = spoilt
-            for part in name.split("."):
-                section = section[part]
-            del section[field]
             with pytest.raises(UserError, match=f"param {name}.{field} is missing"):
-                parse_params(spoilt)
+                parse_params(without(values, f"{name}.{field}"))
 
 
-def test_every_missing_section_is_named(values):
-    for name in SECTIONS:
-        spoilt = copy.deepcopy(values)
-        *path, last = name.split(".")
-        del (spoilt[path[0]] if path else spoilt)[last]
-        with pytest.raises(UserError, match=f"section {name} is missing"):
-            parse_params(spoilt)
+@pytest.mark.parametrize("name", [*known_sections(), "fusion", *(f"fusion.{method}" for method in METHODS)])
+def test_every_missing_section_is_named(values, name):
+    with pytest.raises(UserError, match=f"section {name} is missing"):
+        parse_params(without(values, name))
+
+
+def test_every_method_brings_its_sections(values):
+    for name, method in METHODS.items():
+        put(values, "train_cam.method", name)
+        params = parse_params(values)
+        assert list(params.method_sections()) == list(method.sections)
+        assert all(isinstance(params.get(section), model) for section, model in method.sections.items())
+        assert params.get("fusion.{method}.eval") is params.get(f"fusion.{name}.eval")
+        assert params.get("fusion.{method}.eval.fg_gain") == values["fusion"][name]["eval"]["fg_gain"]
+    assert set(method_section_names()) == {name for method in METHODS.values() for name in method.sections}
+    assert len(set(method_section_names())) == len(method_section_names())
+
+
+def test_no_section_means_two_things():
+    models = {}
+    for method in METHODS.values():
+        for name, model in method.sections.items():
+            assert models.setdefault(name, model) is model
+            assert name not in SECTIONS
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 3])
@@ -170,7 +257,7 @@ def test_no_param_has_a_default_in_code():
 
     defaults = [
         f"{name}.{field}"
-        for name, section in SECTIONS.items()
+        for name, section in known_sections().items()
         for model in models(section)
         for field, info in model.model_fields.items()
         if not info.is_required()
@@ -181,14 +268,14 @@ def test_no_param_has_a_default_in_code():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "voc", "sbd": "x"}, "dataset.sbd: has no meaning for kind voc; set it to null"),
+        ({"kind": "coco14", "sbd": "x"}, "dataset.sbd: has no meaning for kind coco14; set it to null"),
         ({"kind": "coco14", "classes": ("a",)}, "dataset.classes: has no meaning for kind coco14; set it to null"),
         (
             {"kind": "table", "labels": "x", "masks": "y"},
             "dataset.masks: has no meaning for kind table; set it to null",
         ),
         ({"kind": "table"}, "dataset.labels: name the table"),
-        ({"test": "val"}, "dataset.train, dataset.val and dataset.test must differ"),
+        ({"test": "val"}, "dataset.train: train, val and test must differ"),
     ],
 )
 def test_params_that_do_not_fit_the_kind_of_data_set(values, change, message):

@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from sfc.data.crops import ImageCrops, LabelledCrops
+from sfc.irn.network import IrnNetwork
 from sfc.localization.fusion import fuse, normalise_scales
 from sfc.localization.multiscale import infer_cams
-from sfc.refinement.affinity import EdgeNetwork
-from sfc.refinement.walk_labels import walk_labels
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import predict_labels
+from sfc.walk.walk_labels import walk_labels
 from tests.data.folder import records
 from tests.methods.tiny import network
 
 CPU, CROP = torch.device("cpu"), 32
 SIZES = [(1, 40), (40, 1), (1, 1), (2, 6000)]
-WALK = {"radius": 3, "beta": 10, "steps": 4, "power": 1.0, "second_power": 1.0, "background": 0.1}
+WALK = {"radius": 3, "beta": 10, "steps": 4, "foreground_power": 1.0, "background": 0.1, "whole_power": 1.0}
+FUSION = {"weights": {"classifier": 1.0, "prototype": 1.0}, "fg_gain": 1.0, "bg_offset": 0.1}
 
 
 @pytest.fixture
@@ -49,17 +50,17 @@ def test_cams_and_their_labels_by_random_walk(images):
     options = {"num_classes": 3, "scales": (1.0, 0.5, 1.5, 2.0), "flip": True, "mask_absent": False, "batch_size": 2}
     images = [record for record in images if record.width < 6000]
     cams = dict(infer_cams(network().eval(), [images], precision="fp32", device=CPU, workers=0, **options))
-    edges = EdgeNetwork(arch="resnet18").eval()
+    irn = IrnNetwork(arch="resnet18").eval()
     for record in images:
         for scale, maps in zip(options["scales"], cams[record.id], strict=True):
             sides = [max(1, round(side * scale)) for side in (record.height, record.width)]
             assert maps.shape == (2, 1 + len(record.labels), *(-(-side // 16) for side in sides))
             assert np.isfinite(maps).all()
         size = (record.height, record.width)
-        fused = fuse(normalise_scales(cams[record.id], size), prototype_weight=1.0, fg_gain=1.0, bg_offset=0.1)
+        fused = fuse(normalise_scales(cams[record.id], size), tuple(FUSION["weights"]), **FUSION)
         assert fused.shape[1:] == size
         with torch.inference_mode():
-            edge = edges.edges(torch.randn(1, 3, *size), flip=True)
+            edge = irn.edges(torch.randn(1, 3, *size), flip=True)
             (labels,) = walk_labels([fused], edge, seen=size, **WALK)
         assert labels.shape == size
         assert 0 <= labels.min() <= labels.max() <= len(record.labels)

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
 from sfc.calibration.network import CamNetwork
-from sfc.data.images import normalise, read_mask, resize_label
-from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes
-from sfc.errors import UserError
-from sfc.localization.multiscale import ScaledBatches
+from sfc.data.images import equal_sizes, normalise, read_mask, resize_label
+from sfc.data.manifest import Record, label_matrix
+from sfc.data.read_ahead import read_ahead
 
 
 def shared_features(
@@ -37,22 +34,20 @@ def shared_features(
         use_masks: a feature pixel belongs to the class of the mask there (nearest), which all records then have;
             else to the class whose seed it is.
         precision: "bf16" runs the trunk under autocast; what follows is float32 and float64.
-        workers: decoding processes; 0 decodes here.
+        workers: see `read_ahead`.
 
     Raises:
         UserError: an image or mask does not decode, or an image has not the size the manifest says.
     """
     sums = FeatureSums(network.classifier.weight.detach().flatten(1), bkg_scale=bkg_scale)
     batches = equal_sizes(records, batch_size)
-    loader = DataLoader(ScaledBatches(batches, [scale]), batch_size=None, num_workers=workers)
-    for members, images in zip(batches, progress(loader, total=len(batches), label="features"), strict=True):
-        if isinstance(images, UserError):
-            raise images
-        labels = torch.zeros(len(members), network.classifier.out_channels, device=device)
-        for row, record in enumerate(members):
-            labels[row, list(record.labels)] = 1
+    read = read_ahead(batches, [scale], device=device, workers=workers)
+    for members, (images,) in zip(batches, progress(read, total=len(batches), label="features"), strict=True):
+        labels = torch.from_numpy(label_matrix(members, network.classifier.out_channels)).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            feature = network.backbone(normalise(images[0].to(device), None))[-1].float()
+            trunk = network.backbone
+            on_device = images.to(device, non_blocking=True)
+            feature = trunk(normalise(on_device, None, mean=trunk.mean, std=trunk.std))[-1].float()
         seeds = sums.seeds(feature, labels)
         sums.add(feature, seeds, _true_regions(members, seeds) if use_masks else seeds)
     return sums.result()

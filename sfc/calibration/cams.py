@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfc.data.images import box_masks
+
 EPS = 1e-5  # of the public implementation, for maxima, norms and column sums
 _AFFINITY_ENTRIES = 1 << 29  # 2 GiB: pixel correlations held at once; a batch of 16 photographs at scale 2 needs less
 _PART_ENTRIES = 1 << 26  # made at a time where that is not enough
@@ -20,17 +22,12 @@ def valid_mask(boxes: Tensor, labels: Tensor, *, crop: tuple[int, int], size: tu
     Args:
         boxes: (B, 4) int, top, left, bottom, right of the image inside its crop, in pixels.
         labels: (B, C) 0 or 1.
-        crop, size: (H, W) of the crop and of the mask; a cell is inside when its first pixel is, which is what
-            nearest resizing of a full-size mask gives.
+        crop, size: (H, W) of the crop and of the mask, see `box_masks`.
 
     Returns:
         (B, 1 + C, *size) float32, 0 or 1.
     """
-    inside = []
-    for axis in (0, 1):
-        pixel = torch.arange(size[axis], device=boxes.device) * crop[axis] // size[axis]
-        inside.append((pixel >= boxes[:, axis, None]) & (pixel < boxes[:, axis + 2, None]))
-    box = (inside[0][:, :, None] & inside[1][:, None, :]).float()
+    box = box_masks(boxes, canvas=crop, size=size).float()
     return with_background(labels)[:, :, None, None] * box[:, None]
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import Backbone
+from sfc.backbone import build_trunk
 from sfc.calibration import cams
 
 SIDE_CHANNELS = (128, 128, 256, 256)  # of layer1 .. layer4, public implementation
@@ -54,7 +54,7 @@ class CamNetwork(nn.Module):
     The network of a method adds heads and overrides `cam_weight`, `_semantic`, `_hierarchy` and `_cams`.
 
     Args:
-        arch, frozen_stages, batch_norm: of the trunk, see `sfc.backbone.Backbone`; output stride 16.
+        arch, frozen_stages, batch_norm: of the trunk, see `sfc.backbone.build_trunk`; output stride 16.
         num_classes: foreground classes C.
 
     Attributes:
@@ -70,7 +70,7 @@ class CamNetwork(nn.Module):
         super().__init__()
         trunk = {"arch": arch, "frozen_stages": frozen_stages, "batch_norm": batch_norm}
         self.config = {**trunk, "num_classes": num_classes}
-        self.backbone = Backbone(**trunk)
+        self.backbone = build_trunk(**trunk, output_stride=16)
         self.classifier = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
 
     def heads(self) -> list[nn.Parameter]:

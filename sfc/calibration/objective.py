@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sfc.backbone import Trunk
 from sfc.calibration import losses
 from sfc.calibration.gradients import GradientRecord
 from sfc.calibration.network import CamNetwork, Maps
@@ -37,9 +38,10 @@ class Objective(nn.Module):
         return losses.classification_loss(maps.score, labels)
 
 
-def batch_images(batch: dict[str, Tensor]) -> Tensor:
-    """The normalised images of a batch, (B, 3, crop, crop) float32, 0 outside their boxes."""
-    return normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+def batch_images(batch: dict[str, Tensor], trunk: Trunk) -> Tensor:
+    """The images of a batch, normalised for `trunk`, (B, 3, crop, crop) float32, 0 outside their boxes."""
+    images = normalise(batch["image"], batch["box"], mean=trunk.mean, std=trunk.std)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def total(parts: dict[str, Tensor]) -> dict[str, Tensor]:

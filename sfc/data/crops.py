@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sfc.data.colour import shift_hsv
-from sfc.data.images import IGNORE, read_image, resize_image, resize_label
-from sfc.data.manifest import Record
+from sfc.data.images import IGNORE, read_image, resize_image, resize_label, scaled_size
+from sfc.data.manifest import Record, label_matrix
 from sfc.randomness import generator
+
+_HUES = 180  # the unit of `hue`: a full turn, as in OpenCV, whose numbers public recipes give
 
 
 class ImageCrops(Dataset):
@@ -55,18 +57,16 @@ class ImageCrops(Dataset):
         if rng.random() < 0.5:
             image = image[:, ::-1]
         window = Window(rng, image.shape, self.crop)
-        label = torch.zeros(self.num_classes)
-        label[list(record.labels)] = 1
         return {
             "image": _chw(window.cut(image, 0)),
             "box": torch.tensor(window.box),
-            "label": label,
+            "label": torch.from_numpy(label_matrix([record], self.num_classes)[0]),
             "index": torch.tensor(index),
         }
 
 
 class LabelledCrops(Dataset):
-    """Crops with a label map, for the affinity network and for segmentation.
+    """Crops with a label map, for IRN's network and for segmentation.
 
     Args:
         read_label: the (H, W) uint8 label map of a record, of its image's size.
@@ -153,9 +153,18 @@ class Window:
         return canvas
 
 
-def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width times `scale`, rounded, at least 1."""
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+def shift_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to the same with its colours shifted.
+
+    Args:
+        hue: of 180, which is a full turn.
+        saturation, value: of 255; they stop at 0 and 255.
+    """
+    hsv = np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("HSV")).astype(np.int16)
+    hsv[..., 0] = (hsv[..., 0] + round(hue * 256 / _HUES)) % 256
+    hsv[..., 1:] = np.clip(hsv[..., 1:] + np.array([saturation, value], np.int16), 0, 255)
+    bands = [Image.fromarray(band) for band in np.moveaxis(hsv.astype(np.uint8), 2, 0)]
+    return np.asarray(Image.merge("HSV", bands).convert("RGB"))
 
 
 def _chw(image: np.ndarray) -> Tensor:

@@ -1,25 +1,42 @@
-"""Decoding of images and masks, and their normalisation on the device."""
+"""Images and masks: decoded whole, batched by size, resized, and normalised on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from sfc.data.manifest import Record
 from sfc.errors import UserError
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # torchvision's, for RGB in 0..1
-IMAGE_STD = (0.229, 0.224, 0.225)
 _MAX_16_BIT = 65535
+_PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
 IGNORE = 255  # label value that is neither background nor a class
 
 
 def read_image(path: Path | str) -> np.ndarray:
+    """The file at `path` as `decode_image`; raises UserError as there and as `read_content`."""
+    return decode_image(path, read_content(path))
+
+
+def read_content(path: Path | str) -> bytes:
+    """The bytes of an image file; raises UserError if it is missing or cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); replace the file") from None
+
+
+def decode_image(path: Path | str, content: bytes) -> np.ndarray:
     """Decode to (H, W, 3) uint8 RGB, whatever the file holds.
 
     Grey, palette and CMYK are converted; 16-bit grey is scaled, 0..65535 to 0..255; transparent pixels are laid on
@@ -27,11 +44,15 @@ def read_image(path: Path | str) -> np.ndarray:
     data sets belong to the pixels as they are stored, and a mask has no tag to follow. (In TIFF files orientation is
     part of how pixels are stored: there Pillow applies it.)
 
+    Args:
+        path: named in errors.
+        content: all bytes of the file.
+
     Raises:
-        UserError: the file is missing or broken, has too many pixels, or values whose range it does not tell
-            (floating point, or integers beyond 16 bits).
+        UserError: the file is broken, has too many pixels, or values whose range it does not tell (floating point, or
+            integers beyond 16 bits).
     """
-    image = _open(path)
+    image = _decoded(path, content)
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         return _from_16_bit(path, image)
     if image.has_transparency_data:
@@ -40,9 +61,36 @@ def read_image(path: Path | str) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def has_rotation_tag(path: Path | str) -> bool:
-    """True if EXIF data ask viewers to rotate or mirror the image `read_image` gives; UserError as there."""
-    with _opened(path) as image:
+def read_record(record: Record) -> np.ndarray:
+    """The image of a record, (H, W, 3) uint8; raises UserError if it has changed its size or does not decode."""
+    image = read_image(record.image)
+    if image.shape[:2] != (record.height, record.width):
+        raise UserError(
+            f"{record.image}: {image.shape[0]} x {image.shape[1]} pixels, but the manifest says "
+            f"{record.height} x {record.width}; run the stage prepare again"
+        )
+    return image
+
+
+def equal_sizes(records: Iterable[Record], batch_size: int) -> list[list[Record]]:
+    """Batches of at most `batch_size` images of one size, sizes in the order of their first image.
+
+    Images of one size also have one size at every scale, so each is decoded once. Of images above 640 x 640 pixels a
+    batch holds fewer, down to one: as many pixels as `batch_size` images of that size.
+    """
+    groups: dict[tuple[int, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.height, record.width), []).append(record)
+    batches = []
+    for (height, width), group in groups.items():
+        most = max(1, min(batch_size, batch_size * _PIXELS // (height * width)))
+        batches += [group[i : i + most] for i in range(0, len(group), most)]
+    return batches
+
+
+def has_rotation_tag(path: Path | str, content: bytes) -> bool:
+    """True if EXIF data ask viewers to rotate or mirror what `decode_image` gives; arguments and UserError as there."""
+    with _opened(path, content) as image:
         if image.format == "TIFF":
             return False
         try:
@@ -53,7 +101,7 @@ def has_rotation_tag(path: Path | str) -> bool:
 
 def read_mask(path: Path | str) -> np.ndarray:
     """Decode a palette or grey PNG to its (H, W) uint8 label values; raises UserError as `read_image`."""
-    image = _open(path)
+    image = _decoded(path, read_content(path))
     if image.mode not in ("P", "L"):
         raise UserError(
             f"{path}: a mask must be a palette or 8-bit grey image whose values are classes, this one is of mode "
@@ -70,24 +118,29 @@ def _from_16_bit(path: Path | str, image: Image.Image) -> np.ndarray:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _open(path: Path | str) -> Image.Image:
-    with _opened(path) as image:
+def _decoded(path: Path | str, content: bytes) -> Image.Image:
+    with _opened(path, content) as image:
         image.load()
         return image
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[Image.Image]:
-    """An image file whose header was read; every fault on the way becomes a UserError."""
+def _opened(path: Path | str, content: bytes) -> Iterator[Image.Image]:
+    """An image whose header was read; every fault on the way becomes a UserError."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             yield image
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    except UnidentifiedImageError:  # its text would name an address in memory
+        raise UserError(f"{path}: does not decode (in no known image format); replace the file") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too large to be decoded ({error}); make the image smaller") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: does not decode ({error}); replace the file") from None
+
+
+def scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded, at least 1."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -96,8 +149,13 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W) uint8 -> (height, width) uint8, nearest neighbour (PIL)."""
+    """(H, W) uint8 -> (height, width) uint8, nearest pixel centre (PIL)."""
     return _resize(label, height, width, Image.Resampling.NEAREST)
+
+
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Label maps (B, H, W) uint8 to (B, *size) on their device, nearest pixel centre; as `resize_label` of each."""
+    return F.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
 
 
 def _resize(array: np.ndarray, height: int, width: int, filter: Image.Resampling) -> np.ndarray:
@@ -106,29 +164,39 @@ def _resize(array: np.ndarray, height: int, width: int, filter: Image.Resampling
     return np.asarray(Image.fromarray(array).resize((width, height), filter))
 
 
-def normalise(images: Tensor, boxes: Tensor | None) -> Tensor:
-    """Scale by torchvision's mean and standard deviation, on the device of `images`.
+def normalise(images: Tensor, boxes: Tensor | None, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale by a network's mean and standard deviation, on the device of `images`.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.
         boxes: (B, 4) int: top, left, bottom, right of the image in its canvas; None if it fills it.
+        mean, std: of R, G and B in 0..1, as a trunk has them, see `sfc.backbone.Trunk`.
 
     Returns:
         (B, 3, H, W) float32, 0 outside the box (the padding is the mean colour, not black).
     """
-    mean = images.new_tensor(IMAGE_MEAN, dtype=torch.float32).view(3, 1, 1) * 255
-    std = images.new_tensor(IMAGE_STD, dtype=torch.float32).view(3, 1, 1) * 255
+    mean = images.new_tensor(mean, dtype=torch.float32).view(3, 1, 1) * 255
+    std = images.new_tensor(std, dtype=torch.float32).view(3, 1, 1) * 255
     scaled = (images.float() - mean) / std
     if boxes is None:
         return scaled
-    return torch.where(box_masks(boxes, *images.shape[-2:])[:, None], scaled, 0.0)
+    size = images.shape[-2:]
+    return torch.where(box_masks(boxes, canvas=size, size=size)[:, None], scaled, 0.0)
 
 
-def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """(B, 4) top, left, bottom, right -> (B, height, width) bool, true inside the box."""
+def box_masks(boxes: Tensor, *, canvas: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Where canvases hold an image.
+
+    Args:
+        boxes: (B, 4) int: top, left, bottom, right of the image in its canvas, in pixels.
+        canvas, size: (H, W) of the canvas and of the mask; a cell of a smaller mask is inside when its first pixel
+            is, which is what nearest resizing of a mask of the canvas's size gives.
+
+    Returns:
+        (B, *size) bool, true inside the box.
+    """
     top, left, bottom, right = boxes[:, :, None].unbind(1)
-    y = torch.arange(height, device=boxes.device)
-    x = torch.arange(width, device=boxes.device)
+    y, x = (torch.arange(cells, device=boxes.device) * side // cells for cells, side in zip(size, canvas, strict=True))
     return ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
 
 
@@ -136,3 +204,15 @@ def voc_palette() -> np.ndarray:
     """(256, 3) uint8, VOC's colours: bit 3 i + c of a label is bit 7 - i of channel c."""
     bits = np.arange(256)[:, None] >> np.arange(24) & 1
     return np.packbits(bits.reshape(256, 8, 3), axis=1)[:, 0]
+
+
+_PALETTE = voc_palette().tobytes()
+
+
+def palette_png(label: np.ndarray, *, optimize: bool = False) -> bytes:
+    """A label map (H, W) uint8 as a PNG file in VOC's colours; `optimize`: smaller, and slower to write."""
+    image = Image.fromarray(label)
+    image.putpalette(_PALETTE)
+    png = io.BytesIO()
+    image.save(png, format="PNG", optimize=optimize)
+    return png.getvalue()

@@ -57,11 +57,16 @@ class Manifest:
         return found
 
     def label_matrix(self, records: Sequence[Record]) -> np.ndarray:
-        """(N, C) float32, 1 where the image shows the class, else 0."""
-        matrix = np.zeros((len(records), len(self.classes)), np.float32)
-        for row, record in enumerate(records):
-            matrix[row, list(record.labels)] = 1
-        return matrix
+        """`label_matrix` of the records with this data set's C classes."""
+        return label_matrix(records, len(self.classes))
+
+
+def label_matrix(records: Sequence[Record], num_classes: int) -> np.ndarray:
+    """(N, num_classes) float32, 1 where the image shows the class, else 0."""
+    matrix = np.zeros((len(records), num_classes), np.float32)
+    for row, record in enumerate(records):
+        matrix[row, list(record.labels)] = 1
+    return matrix
 
 
 def write_manifest(manifest: Manifest, csv_path: Path | str, classes_path: Path | str) -> None:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from sfc.data.images import voc_palette
+from sfc.data.images import palette_png
 from sfc.demo.drawings import CLASSES, OBJECTS, draw_background, draw_object
 from sfc.randomness import generator
 
@@ -45,7 +45,7 @@ def write_shapes(out: Path, *, images: int, imbalance: float, size: int, seed: i
             image, mask = draw_scene(generator(seed, split, number), kinds, size)
             ids.append(f"{split}_{number:04d}")
             image.save(out / "JPEGImages" / f"{ids[-1]}.jpg", quality=90, subsampling=0)
-            mask.save(out / "SegmentationClass" / f"{ids[-1]}.png", optimize=True)
+            (out / "SegmentationClass" / f"{ids[-1]}.png").write_bytes(palette_png(mask, optimize=True))
             table.append(f"{ids[-1]},{split},{' '.join(CLASSES[kind] for kind in kinds)}")
         (out / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
     (out / "labels.csv").write_text("\n".join(table) + "\n", encoding="utf-8")
@@ -65,8 +65,8 @@ def label_sets(rng: np.random.Generator, images: int, imbalance: float) -> list[
     return [tuple(sorted(kinds)) for kinds in sets]
 
 
-def draw_scene(rng: np.random.Generator, kinds: tuple[int, ...], size: int) -> tuple[Image.Image, Image.Image]:
-    """An RGB image with one object of each class, and its palette mask (0 background, class i is i + 1)."""
+def draw_scene(rng: np.random.Generator, kinds: tuple[int, ...], size: int) -> tuple[Image.Image, np.ndarray]:
+    """An RGB image with one object of each class, and its mask, (H, W) uint8 (0 background, class i is i + 1)."""
     while True:
         height, width = (round(size * part) for part in SHAPES[rng.integers(len(SHAPES))])
         large = (height * OVERSAMPLING, width * OVERSAMPLING)
@@ -78,7 +78,7 @@ def draw_scene(rng: np.random.Generator, kinds: tuple[int, ...], size: int) -> t
         mask = mask[middle::OVERSAMPLING, middle::OVERSAMPLING]
         if all((mask == kind + 1).mean() >= SMALLEST_SHARE for kind in kinds):
             image = Image.fromarray(colours).resize((width, height), Image.Resampling.BOX)
-            return image, _palette_image(mask)
+            return image, mask
 
 
 def _place(rng: np.random.Generator, kind: int, objects: int, colours: np.ndarray, mask: np.ndarray) -> None:
@@ -95,12 +95,6 @@ def _place(rng: np.random.Generator, kind: int, objects: int, colours: np.ndarra
     window = min(places, key=lambda place: np.count_nonzero(mask[place][shape]))
     colours[window][shape] = pixels[shape]
     mask[window][shape] = kind + 1
-
-
-def _palette_image(mask: np.ndarray) -> Image.Image:
-    image = Image.fromarray(mask, mode="P")
-    image.putpalette(voc_palette().tobytes())
-    return image
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

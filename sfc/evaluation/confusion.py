@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfc.data.images import IGNORE
 from sfc.errors import UserError
-
-IGNORE = 255  # label-map value of pixels that have no label
 
 
 class Confusion:

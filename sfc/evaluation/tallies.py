@@ -11,8 +11,8 @@ from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import set_means
 from sfc.evaluation.confusion import Confusion, Scores, all_background, mean_known, scores
 from sfc.evaluation.thresholds import ThresholdSweep
+from sfc.label_archive import LabelArchive
 from sfc.localization.fusion import label_keys, to_labels
-from sfc.refinement.label_archive import LabelArchive
 
 
 class LabelTally:

@@ -35,7 +35,7 @@ class BaseObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalars "loss" and its only part "cls"."""
-        maps = self.network(batch_images(batch), hierarchy=False)
+        maps = self.network(batch_images(batch, self.network.backbone), hierarchy=False)
         return total({"cls": self.classification(maps, batch["label"])})
 
 

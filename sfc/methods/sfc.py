@@ -111,7 +111,7 @@ class SfcObjective(Objective):
         batch = self._with_bank(batch)
         boxes, labels = batch["box"], batch["label"]
         crop = batch["image"].shape[2:]
-        images = batch_images(batch)
+        images = batch_images(batch, self.network.backbone)
         maps = self.network(images, hierarchy=bool(self.w_proto))
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)

@@ -115,7 +115,7 @@ class SipeObjective(Objective):
 
         The last is GSC with its weight, which is SFC's prototype consistency (Eq. 5) with every class weighted alike.
         """
-        maps = self.network(batch_images(batch), hierarchy=bool(self.w_gsc))
+        maps = self.network(batch_images(batch, self.network.backbone), hierarchy=bool(self.w_gsc))
         parts = {"cls": self.classification(maps, batch["label"])}
         if self.w_gsc:
             size, crop = maps.class_logits.shape[2:], batch["image"].shape[2:]

@@ -1,4 +1,4 @@
-"""Decoding every image and mask once, so that no later stage meets a broken one."""
+"""Decoding every image and mask once, so that no later stage meets a broken one; the first faults are told at once."""
 
 from __future__ import annotations
 
@@ -10,38 +10,45 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfc.data.images import IGNORE, has_rotation_tag, read_image, read_mask
-from sfc.errors import UserError
-from sfc.readers.problems import refuse
+from sfc.data.images import IGNORE, decode_image, has_rotation_tag, read_content, read_mask
+from sfc.errors import UserError, refuse
 
 
 class Facts(NamedTuple):
-    """What an image and its mask show: size, hash of the image file, foreground classes in the mask (None: no mask)."""
+    """What an image and its mask show.
+
+    Attributes:
+        image_hash: of the image file's bytes.
+        rotated: whether its EXIF data ask viewers to rotate or mirror it, see `decode_image`.
+        mask_classes: sorted 0-based foreground classes in the mask; None without a mask.
+    """
 
     height: int
     width: int
     image_hash: str
+    rotated: bool
     mask_classes: tuple[int, ...] | None
 
 
 def inspect(image: Path, mask: Path | None, num_classes: int) -> Facts:
     """Decode an image and its mask; UserError if either is broken, or if they do not fit each other."""
-    height, width = read_image(image).shape[:2]
-    digest = hashlib.sha256(image.read_bytes()).hexdigest()[:16]
+    content = read_content(image)
+    height, width = decode_image(image, content).shape[:2]
+    digest, rotated = hashlib.sha256(content).hexdigest()[:16], has_rotation_tag(image, content)
     if mask is None:
-        return Facts(height, width, digest, None)
+        return Facts(height, width, digest, rotated, None)
     label = read_mask(mask)
     if label.shape != (height, width):
         found = f"{label.shape[1]} x {label.shape[0]}"
         advice = "make them the same size"
-        if label.shape == (width, height) and has_rotation_tag(image):
+        if label.shape == (width, height) and rotated:
             advice = "the image has a rotation tag, which is not applied: rotate the mask back, or the image's pixels"
         raise UserError(f"{mask}: {found} pixels, but its image is {width} x {height}; {advice}")
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
     unknown = values[(values > num_classes) & (values != IGNORE)]
     if len(unknown):
         raise UserError(f"{mask}: value {unknown[0]} is none of the {num_classes} classes, 0 or {IGNORE}")
-    return Facts(height, width, digest, tuple(int(v) - 1 for v in values if 0 < v != IGNORE))
+    return Facts(height, width, digest, rotated, tuple(int(v) - 1 for v in values if 0 < v != IGNORE))
 
 
 def inspect_all(
@@ -51,8 +58,12 @@ def inspect_all(
     *,
     workers: int,
     progress: Callable[..., Iterable],
+    label: str = "images and masks",
 ) -> list[Facts]:
-    """`inspect` for all (image, mask) pairs in threads; UserError that lists the first several faults."""
+    """`inspect` for all (image, mask) pairs in threads; UserError that lists the first several faults.
+
+    `progress` is called as progress(pairs, total=n, label=label).
+    """
 
     def attempt(pair: tuple[Path, Path | None]) -> Facts | str:
         try:
@@ -61,12 +72,6 @@ def inspect_all(
             return str(error)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = list(progress(pool.map(attempt, files), total=len(files)))
+        results = list(progress(pool.map(attempt, files), total=len(files), label=label))
     refuse(where, [result for result in results if isinstance(result, str)])
     return results
-
-
-def count_rotated(images: Sequence[Path], *, workers: int) -> int:
-    """How many image files carry a tag that asks viewers to rotate or mirror them; see `read_image`."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        return sum(pool.map(has_rotation_tag, images))

@@ -13,19 +13,18 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pycocotools.coco import COCO
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
+from sfc.errors import UserError, refuse
 from sfc.readers.check import Facts, inspect_all
+from sfc.readers.files import check_root
 from sfc.readers.instances import Painting, instance_of, paint_all
 from sfc.readers.label_sources import compared
 from sfc.readers.labels import check_class_names
-from sfc.readers.problems import refuse
 
 _FIELDS = {
     "images": {"id": int, "file_name": str, "width": int, "height": int},
@@ -44,7 +43,7 @@ def read_coco(
     mask_path: Path,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, dict[str, dict[str, int]]]:
+) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
     """Read and check a whole data set, and paint its masks.
 
     An image's labels are the categories of its instances that are no crowd, and its mask is painted from the same
@@ -60,15 +59,14 @@ def read_coco(
         progress: called as progress(items, total=n, label=text).
 
     Returns:
-        The manifest, and for each split counts: images_without_label, and those of `compared` with the masks, which
-        lack classes that later instances hide.
+        The manifest, and counts of images: images_with_rotation_tag, and for each split images_without_label and those
+        of `compared` with the masks, which lack classes that later instances hide.
 
     Raises:
         UserError: a file or image is missing or broken, an image has not the size its annotation file says, the two
             files have different categories, an instance cannot be drawn, or no training image has a label.
     """
-    if not root.is_dir():
-        raise UserError(f"dataset.root: no such folder {root}")
+    check_root(root, "annotations/")
     files = {"train": _load(root, "instances", train, "train"), "val": _load(root, "instances", val, "val")}
     if test is not None:
         files["test"] = _load(root, "image_info", test, "test")
@@ -84,7 +82,7 @@ def read_coco(
         raise UserError(f"{root}: no image of {train} has an instance that is no crowd; there is nothing to train on")
     images["train"] = kept
 
-    records, counts = [], {}
+    records, counts, rotated = [], {}, 0
     for split, coco in files.items():
         facts = _inspect(root, coco, images[split], split, len(classes), workers, progress)
         masks: dict[int, Path] = {}
@@ -94,11 +92,12 @@ def read_coco(
             counts[split] = {"images_without_label": sum(not shown for shown in labels[split].values())}
             counts[split] |= compared("masks", [seen[number] == labels[split][number] for number in masks])
         source = "none" if split == "test" else "instances"
-        for (path, number), (height, width, image_hash, _) in zip(images[split], facts, strict=True):
+        for (path, number), fact in zip(images[split], facts, strict=True):
             mask = mask_path / masks[number].name if number in masks else None
-            shown = labels[split][number]
-            records.append(Record(path.stem, split, path, mask, height, width, shown, image_hash, source))
-    return Manifest(tuple(records), classes), counts
+            size, shown = (fact.height, fact.width), labels[split][number]
+            records.append(Record(path.stem, split, path, mask, *size, shown, fact.image_hash, source))
+            rotated += fact.rotated
+    return Manifest(tuple(records), classes), counts | {"images_with_rotation_tag": rotated}
 
 
 def _load(root: Path, kind: str, name: str, split: str) -> COCO:
@@ -188,7 +187,8 @@ def _inspect(
         [(path, None) for path, _ in images],
         num_classes,
         workers=workers,
-        progress=partial(progress, label=f"prepare: {split} images"),
+        progress=progress,
+        label=f"{split} images",
     )
     problems = []
     for (path, number), fact in zip(images, facts, strict=True):
@@ -220,6 +220,6 @@ def _paint(
         for number, path in masks.items()
     ]
     painted = paint_all(paintings, workers=workers)
-    results = list(progress(painted, total=len(paintings), label=f"prepare: {split} masks"))
+    results = list(progress(painted, total=len(paintings), label=f"{split} masks"))
     refuse(str(root), [result for result in results if isinstance(result, str)])
     return dict(zip(masks, results, strict=True))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
+
+from sfc.errors import UserError
+from sfc.label_table import composed
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -59,6 +61,7 @@ class Tree:
         return self._names[folder]
 
 
-def composed(name: str) -> str:
-    """`name` with each accented letter as one character (Unicode NFC)."""
-    return unicodedata.normalize("NFC", name)
+def check_root(root: Path, holds: str) -> None:
+    """Raise UserError unless the folder `root` exists; `holds`: what a person knows it by."""
+    if not root.is_dir():
+        raise UserError(f"dataset.root: no such folder {root}; name the one that has {holds} in it, or run dvc pull")

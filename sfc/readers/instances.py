@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as run_lengths
 
-from sfc.data.images import voc_palette
+from sfc.data.images import palette_png
 from sfc.data.pool import ordered_map
 from sfc.errors import UserError
-
-_PALETTE = voc_palette().tobytes()
 
 
 class Instance(NamedTuple):
@@ -76,9 +73,7 @@ def paint(painting: Painting) -> tuple[int, ...]:
             label[decode(instance.segmentation, painting.height, painting.width)] = instance.value
         except UserError as error:
             raise UserError(f"image {painting.path.stem}, annotation {instance.number}: {error}") from None
-    image = Image.fromarray(label)
-    image.putpalette(_PALETTE)
-    image.save(painting.path)
+    painting.path.write_bytes(palette_png(label))
     return tuple(int(value) - 1 for value in np.unique(label) if value)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sfc.errors import UserError
+from sfc.errors import UserError, refuse
+from sfc.label_table import TableRow, class_indices
 from sfc.readers.check import Facts
-from sfc.readers.labels import TableRow, class_indices, read_xml_labels
-from sfc.readers.problems import refuse
+from sfc.readers.labels import read_xml_labels
 
 
 class LabelSource(NamedTuple):

@@ -13,13 +13,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.io import loadmat
 
-from sfc.data.images import voc_palette
+from sfc.data.images import palette_png
 from sfc.data.pool import ordered_map
-from sfc.errors import UserError
-from sfc.readers.problems import refuse
+from sfc.errors import UserError, refuse
 from sfc.readers.voc_lists import list_path, read_ids, read_list
 
 FULL_VOC_TRAIN, FULL_TRAIN_AUG = 1_464, 10_582  # ids of VOC 2012's train list, and of the augmented one made with it
@@ -62,11 +60,10 @@ def draw_masks(sbd: Path, ids: Sequence[str], folder: Path, *, workers: int, pro
 
 def _draw(sbd: Path, folder: Path, image_id: str) -> str | None:
     try:
-        image = Image.fromarray(read_sbd_mask(sbd_mask_path(sbd, image_id)), mode="P")
+        label = read_sbd_mask(sbd_mask_path(sbd, image_id))
     except UserError as error:
         return str(error)
-    image.putpalette(voc_palette().tobytes())
-    image.save(folder / f"{image_id}.png")
+    (folder / f"{image_id}.png").write_bytes(palette_png(label))
     return None
 
 

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
+from sfc.errors import UserError, refuse
+from sfc.label_table import class_indices, composed
 from sfc.readers.check import inspect_all
-from sfc.readers.files import Tree, composed
+from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
-from sfc.readers.labels import check_class_names, class_indices
-from sfc.readers.problems import refuse
+from sfc.readers.labels import check_class_names
 
 _NEEDED = ("image", "classes")
 _COLUMNS = (*_NEEDED, "mask", "split")
@@ -49,7 +49,7 @@ def read_table(
     classes: Sequence[str] | None,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, dict[str, dict[str, int]]]:
+) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
     """Read and check a whole data set.
 
     An image's id is its path from ROOT without the ending, folders joined by _ (a/1.JPG is a_1), so that it stays the
@@ -61,17 +61,17 @@ def read_table(
         labels: the table, UTF-8 with or without a byte order mark.
         classes: names of the C foreground classes in index order; None: those of the table, sorted.
         workers: threads that decode.
-        progress: called as progress(items, total=n) on the images that are being decoded.
+        progress: called as progress(items, total=n, label=what is being done).
 
     Returns:
-        The manifest, and for each split counts: images_without_label, and those of `compared` with the masks.
+        The manifest, and counts of images: images_with_rotation_tag, and for each split images_without_label and those
+        of `compared` with the masks.
 
     Raises:
         UserError: the table lies outside ROOT or is not of this form, two images have one id, an image or mask is
             missing or does not decode or they do not fit each other, or no training image has a class.
     """
-    if not root.is_dir():
-        raise UserError(f"dataset.root: no such folder {root}")
+    check_root(root, "your images")
     if not os.path.abspath(labels).startswith(os.path.join(os.path.abspath(root), "")):  # links may lead to DVC's cache
         raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
     roles = {train: "train", val: "val", test: "test"}
@@ -98,6 +98,7 @@ def read_table(
         split: {"images_without_label": without[split], **compared("masks", agree[split])}
         for split in dict.fromkeys(row.split for row in rows)
     }
+    counts["images_with_rotation_tag"] = sum(fact.rotated for fact in facts)
     return Manifest(tuple(records), names), counts
 
 

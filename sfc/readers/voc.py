@@ -1,4 +1,4 @@
-"""Reader of data sets in the layout of PASCAL VOC.
+"""Reader of data sets in the layout of PASCAL VOC, with or without the masks of the Semantic Boundaries Dataset.
 
     ROOT/JPEGImages/ID.jpg
     ROOT/SegmentationClassAug/ID.png  or  ROOT/SegmentationClass/ID.png     0 background, 1 .. C, 255 ignore
@@ -6,22 +6,25 @@
     ROOT/labels.csv  or  ROOT/Annotations/ID.xml     image-level labels; with neither they come from the masks
     ROOT/classes.txt     a class name a line; without it VOC's 20
 
-Everything that later stages rely on is checked here, once.
+VOCdevkit/VOC2012 is one as its archive unpacks. Everything that later stages rely on is checked here, once.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sfc.data.manifest import Manifest, Record
-from sfc.errors import UserError
+from sfc.errors import UserError, refuse
+from sfc.label_table import TableRow, read_label_table
 from sfc.readers.check import inspect_all
-from sfc.readers.files import Files
+from sfc.readers.files import Files, check_root
 from sfc.readers.label_sources import disagreements, label_sources, labels_of_split
-from sfc.readers.labels import TableRow, check_class_names, read_label_table
-from sfc.readers.problems import refuse
-from sfc.readers.voc_lists import read_lines, read_list, refuse_overlap
+from sfc.readers.labels import check_class_names
+from sfc.readers.sbd import augmented_list, draw_masks, sbd_mask_path
+from sfc.readers.voc_lists import list_path, read_lines, read_list, refuse_overlap
 
 # fmt: off
 VOC_CLASSES = (
@@ -29,6 +32,8 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
+
+AUGMENTED = ("train_aug", "trainaug")  # names of the list of 10,582 images in public code
 
 
 def read_voc(
@@ -39,81 +44,63 @@ def read_voc(
     test: str | None,
     labels: Path | None,
     masks: str | None,
+    sbd: Path | None,
     classes: Sequence[str] | None,
+    mask_folder: Path,
+    mask_path: Path,
     workers: int,
     progress: Callable[..., Iterable],
-) -> tuple[Manifest, dict[str, dict[str, int]]]:
+) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
     """Read and check a whole data set.
 
     Image-level labels of a split come from the first of these that knows any of its images: the label table
     `labels` (None: ROOT/labels.csv if there is one), ROOT/Annotations, the masks. It must then know all of them.
+    Those of the test split come from the table as far as it knows them, else there are none, see `labels_of_split`.
     Masks may be missing in the train split, whose pixel labels nothing but evaluation looks at.
     Training images without any label are left out: there is nothing to learn from them.
 
     Args:
-        train, val, test: names of the lists of the splits; images of `test` have no masks, see `labels_of_split`.
-        masks: name of the folder of masks; None: SegmentationClassAug, else SegmentationClass.
+        train, val, test: names of lists; `train_aug` and `trainaug` need no file, see `augmented_list`. Images of
+            `test` have no masks.
+        masks: name of the folder of masks, such as SegmentationClass for VOC's official ones alone, on which papers
+            measure training images; None: SegmentationClassAug, else SegmentationClass and `sbd`.
+        sbd: folder `dataset` of SBD: what the folder of masks lacks is drawn from it, where `masks` is None.
         classes: names of the C foreground classes in the order of the mask values 1 .. C.
-        workers: threads that decode.
-        progress: called as progress(items, total=n) on the images that are being decoded.
+        mask_folder: where to draw masks of SBD; made only if there are any to draw.
+        mask_path: the final path of that folder, which the manifest names.
+        workers: threads that decode, and processes that draw.
+        progress: called as progress(items, total=n, label=what is being done).
 
     Returns:
-        The manifest, and for train and val images_without_label and the counts of `disagreements`.
+        The manifest, and counts of images: `images_with_rotation_tag`, with `sbd` `masks_from_sbd`, and for train and
+        val each `images_without_label` and those of `disagreements`.
 
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
             a value above C that is not 255; a label is no known class; an id comes twice or in two splits; no
             image is left to train on. The message has a line for each of the first several faults.
+            Or as `augmented_list` and `draw_masks`.
     """
-    if not root.is_dir():
-        raise UserError(f"dataset.root: no such folder {root}")
-    names = class_names(root, classes)
+    check_root(root, "JPEGImages/")
+    if sbd is not None and not (sbd / "cls").is_dir():
+        raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder with SBD's cls/, or write null")
+    names = _class_names(root, classes)
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
-    lists = {split: read_list(root, name) for split, name in called.items()}
+    lists = {split: _ids(root, name, sbd) for split, name in called.items()}
     refuse_overlap(root, lists, called)
-    found = find_masks(root, masks)
-    files = find_files(root, lists, lambda image_id: found.find(image_id) if found else None)
-    return assemble(
-        root, names, lists, files, train=train, labels=labels, renamed={}, workers=workers, progress=progress
-    )
-
-
-def assemble(
-    root: Path,
-    names: tuple[str, ...],
-    lists: Mapping[str, Sequence[str]],
-    files: Mapping[str, tuple[Path, Path | None]],
-    *,
-    train: str,
-    labels: Path | None,
-    renamed: Mapping[Path, Path],
-    workers: int,
-    progress: Callable[..., Iterable],
-) -> tuple[Manifest, dict[str, dict[str, int]]]:
-    """Check the files of every split, find their labels and make the manifest.
-
-    Args:
-        names: of the classes.
-        lists: split -> ids of its images.
-        files: id -> image and mask, as `find_files`.
-        train: what the data set calls the training list.
-        labels: see `read_voc`.
-        renamed: masks that the manifest is to name otherwise than where they lie now.
-        workers, progress: see `read_voc`.
-
-    Returns, raises:
-        As `read_voc`.
-    """
-    facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
+    files = _files(root, lists, partial(_mask, _masks(root, masks), None if masks else sbd, mask_folder))
+    drawn = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
+    if drawn:
+        draw_masks(sbd, drawn, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
+    try:
+        facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
+    except UserError as error:  # drawn masks go with the stage that fails: name the files they were drawn from
+        folder = re.escape(str(mask_folder / "_")).removesuffix("_")
+        raise UserError(re.sub(rf"{folder}(\S+)\.png", lambda m: str(sbd_mask_path(sbd, m[1])), str(error))) from None
     facts = dict(zip(files, facts, strict=True))
-    table = label_table(root, labels)
-    if table and not any(image_id in table for image_id in files):
-        raise UserError(
-            f"{labels or root / 'labels.csv'}: knows no image of the lists; its image_id must be as theirs, such as "
-            f"{next(iter(files))}"
-        )
-    sources = label_sources(root, table, facts, names)
-    records, counts = [], {}
+
+    sources = label_sources(root, _label_table(root, labels, files), facts, names)
+    records, counts = [], {} if sbd is None else {"masks_from_sbd": len(drawn)}
     for split, ids in lists.items():
         source, found = labels_of_split(str(root), split, ids, sources)
         if split != "test":
@@ -123,16 +110,16 @@ def assemble(
             if split == "train" and not found[image_id]:
                 continue
             image, mask = files[image_id]
-            height, width, image_hash, _ = facts[image_id]
-            mask = renamed.get(mask, mask)
-            records.append(Record(image_id, split, image, mask, height, width, found[image_id], image_hash, source))
-    manifest = Manifest(tuple(records), names)
-    if not manifest.members("train"):
+            mask = mask_path / mask.name if mask is not None and mask.parent == mask_folder else mask
+            size, image_hash = (facts[image_id].height, facts[image_id].width), facts[image_id].image_hash
+            records.append(Record(image_id, split, image, mask, *size, found[image_id], image_hash, source))
+    if not any(record.split == "train" for record in records):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
-    return manifest, counts
+    counts["images_with_rotation_tag"] = sum(facts[record.id].rotated for record in records)
+    return Manifest(tuple(records), names), counts
 
 
-def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     """`classes`, else those of ROOT/classes.txt, else VOC's 20; UserError as `check_class_names`."""
     if classes is not None:
         return check_class_names(classes, "dataset.classes")
@@ -142,13 +129,15 @@ def class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
     return check_class_names([line for line in read_lines(path) if line], str(path))
 
 
-def label_table(root: Path, labels: Path | None) -> dict[str, TableRow]:
-    """The label table `labels`, else ROOT/labels.csv, else an empty one."""
-    path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
-    return read_label_table(path) if path is not None else {}
+def _ids(root: Path, name: str, sbd: Path | None) -> list[str]:
+    if name not in AUGMENTED or list_path(root, name).is_file():
+        return read_list(root, name)
+    if sbd is None:
+        raise UserError(f"{list_path(root, name)}: no such list; name SBD's folder in dataset.sbd to have it made")
+    return augmented_list(root, sbd)
 
 
-def find_masks(root: Path, masks: str | None) -> Files | None:
+def _masks(root: Path, masks: str | None) -> Files | None:
     """ROOT/MASKS, else the first of SegmentationClassAug and SegmentationClass there is; UserError if MASKS is not."""
     if masks is None:
         masks = next((n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
@@ -157,7 +146,15 @@ def find_masks(root: Path, masks: str | None) -> Files | None:
     return Files(root / masks) if masks else None
 
 
-def find_files(
+def _mask(masks: Files | None, sbd: Path | None, drawn: Path, image_id: str) -> Path | None:
+    """The data set's own mask, which is the finer one, else where SBD's will be drawn."""
+    mask = masks.find(image_id) if masks else None
+    if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
+        return drawn / f"{image_id}.png"
+    return mask
+
+
+def _files(
     root: Path, lists: Mapping[str, Sequence[str]], mask_of: Callable[[str], Path | None]
 ) -> dict[str, tuple[Path, Path | None]]:
     """Image and mask of each id; UserError for an image that is missing, or a mask of the val split."""
@@ -176,3 +173,14 @@ def find_files(
             files[image_id] = (image, mask)
     refuse(str(root), problems)
     return files
+
+
+def _label_table(root: Path, labels: Path | None, known: Mapping[str, object]) -> dict[str, TableRow]:
+    """The table `labels`, else ROOT/labels.csv, else an empty one; UserError if it has none of the `known` ids."""
+    path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
+    table = read_label_table(path) if path is not None else {}
+    if table and not any(image_id in table for image_id in known):
+        raise UserError(
+            f"{path}: knows no image of the lists; its image_id must be as theirs, such as {next(iter(known))}"
+        )
+    return table

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from sfc.errors import UserError
-from sfc.readers.files import composed
-from sfc.readers.problems import refuse
+from sfc.errors import UserError, refuse
+from sfc.label_table import composed
 
 _PATHS = re.compile(r"(\S*/.*?\.\w+)(?:\s+(\S*/.*\.\w+))?")  # names may hold spaces, so an extension ends a path
 _MEMBERSHIP = re.compile(r".*\s(-1|0|1)")  # as all lines of ImageSets/Main, which say of each image if it shows a class

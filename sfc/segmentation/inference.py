@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sfc.data.crops import scaled_size
-from sfc.data.images import normalise, resize_image
+from sfc.data.images import normalise, read_record
 from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map
-from sfc.data.whole_images import read_record
-from sfc.refinement.dense_crf import crf_probabilities
+from sfc.data.read_ahead import read_ahead
+from sfc.dense_crf import crf_probabilities
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
 
@@ -37,11 +34,11 @@ def predict_labels(
 
     Args:
         network: in evaluation mode on `device`.
-        batches: of images of equal size, see `sfc.data.whole_images.equal_sizes`.
+        batches: of images of equal size, see `sfc.data.images.equal_sizes`.
         scales, merge, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
         crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
-        workers: threads that read images, and processes that run CRFs.
+        workers: threads that read images, see `read_ahead`, and processes that run CRFs.
 
     Yields:
         Image id and label map (H, W) uint8 at the size of the image file.
@@ -69,28 +66,12 @@ def _logit_rows(
     device: torch.device,
     workers: int,
 ) -> Iterator[tuple[Record, Tensor]]:
-    """Each image with its (K, h, w) logits on the device, while threads read the next batches."""
-    for records, images in zip(batches, _read_ahead(batches, network.image_scale, max(1, workers)), strict=True):
+    """Each image with its (K, h, w) logits on the device."""
+    read = read_ahead(batches, [network.image_scale], device=device, workers=workers)
+    for records, (images,) in zip(batches, read, strict=True):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = image_logits(network, images.to(device), **test)
+            logits = image_logits(network, images.to(device, non_blocking=True), **test)
         yield from zip(records, logits, strict=True)
-
-
-def _read_ahead(batches: Sequence[list[Record]], image_scale: float, threads: int) -> Iterator[Tensor]:
-    with ThreadPoolExecutor(threads) as readers:
-        waiting: deque = deque()
-        for batch in batches:
-            waiting.append(readers.submit(read_batch, batch, image_scale=image_scale))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def read_batch(records: Sequence[Record], *, image_scale: float) -> Tensor:
-    """Images of one size, resized as in training: (B, 3, h, w) uint8 RGB."""
-    images = [resize_image(read_record(r), *scaled_size((r.height, r.width), image_scale)) for r in records]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -105,7 +86,8 @@ def image_logits(network: Segmenter, images: Tensor, *, scales: Sequence[float],
     Returns:
         (B, K, h, w) float32 at 1/8 of the largest scale.
     """
-    images = normalise(images, None).contiguous(memory_format=torch.channels_last)
+    trunk = network.backbone
+    images = normalise(images, None, mean=trunk.mean, std=trunk.std).contiguous(memory_format=torch.channels_last)
     both = torch.cat([images, images.flip(3)]) if flip else images
     logits = merged(pyramid_logits(network, both, scales), merge=merge, align_corners=network.align_corners)
     if not flip:

@@ -8,17 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.data.crops import IGNORE
-from sfc.data.images import normalise
+from sfc.data.images import IGNORE, normalise, resize_labels
 from sfc.segmentation.dropout import start_step
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
 from sfc.training.distributed import global_mean
-
-
-def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Label maps (B, H, W) uint8 to (B, *size) by the nearest pixel centre, as PIL and the public code do."""
-    return F.interpolate(labels[:, None], size=tuple(size), mode="nearest-exact")[:, 0]
 
 
 def pixel_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
@@ -61,7 +55,9 @@ class SegmentationObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"loss"} of a batch {"image": (B, 3, H, W) uint8, "box": (B, 4), "mask": (B, H, W) uint8}."""
-        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
+        trunk = self.network.backbone
+        images = normalise(batch["image"], batch["box"], mean=trunk.mean, std=trunk.std)
+        images = images.contiguous(memory_format=torch.channels_last)
         if self.training:
             start_step(
                 self.network, seed=self._seed, step=self._step, batch_size=self._batch_size, device=images.device

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sfc.segmentation.trunk import build_trunk, freeze_batch_norm
+from sfc.segmentation.trunk import build_seg_trunk, freeze_batch_norm
 
 
 class Segmenter(nn.Module, ABC):
     """A trunk, `backbone`, which a subclass gives a head.
 
     Args:
-        arch: resnet18, resnet34, resnet50, resnet101 or wideresnet38.
+        arch: wideresnet38, or a name for `sfc.backbone.build_trunk`.
         num_classes: K, background included.
         atrous_rates: dilations of the head.
         image_scale: images are resized by this before the network, in training and at inference; only kept here.
-        frozen_stages, batch_norm: as for Backbone, except that "frozen" batch norms keep their scale and shift too.
+        frozen_stages, batch_norm: as for Trunk, except that "frozen" batch norms keep their scale and shift too.
     """
 
     name: str  # of the model, as params and files have it
@@ -45,7 +45,7 @@ class Segmenter(nn.Module, ABC):
         }
         self.num_classes = num_classes
         self.image_scale = image_scale
-        self.backbone = build_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.backbone = build_seg_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
         if batch_norm == "frozen":
             freeze_batch_norm(self.backbone)
 

@@ -1,27 +1,21 @@
-"""The trunks of the segmentation models: a ResNet or the wide ResNet, at output stride 8."""
+"""The trunks of the segmentation models: those of all networks, and the wide ResNet, at output stride 8."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from sfc.backbone import Backbone, load_backbone_weights
+from sfc.backbone import Trunk, build_trunk, load_backbone_weights
 from sfc.segmentation.wide_resnet import WideResNet38, load_wide_weights
 
 
-def build_trunk(arch: str, *, frozen_stages: int, batch_norm: str) -> Backbone | WideResNet38:
-    """An untrained trunk of output stride 8, whose `channels[-1]` are those of the last of the features it returns."""
+def build_seg_trunk(arch: str, *, frozen_stages: int, batch_norm: str) -> Trunk:
+    """An untrained trunk of output stride 8: wideresnet38, or a name `build_trunk` knows; raises UserError as that."""
     if arch == "wideresnet38":
         return WideResNet38(frozen_stages=frozen_stages, batch_norm=batch_norm)
-    return Backbone(
-        arch=arch,
-        strides=(1, 2, 1, 1),
-        dilations=(1, 1, 2, 4),
-        frozen_stages=frozen_stages,
-        batch_norm=batch_norm,
-    )
+    return build_trunk(arch, output_stride=8, frozen_stages=frozen_stages, batch_norm=batch_norm)
 
 
-def load_trunk_weights(trunk: Backbone | WideResNet38, weights: str) -> None:
+def load_trunk_weights(trunk: Trunk, weights: str) -> None:
     """Fill `trunk` in place, see `load_backbone_weights` and `load_wide_weights`; raises UserError as they do."""
     load = load_wide_weights if isinstance(trunk, WideResNet38) else load_backbone_weights
     load(trunk, weights)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sfc.data.images import palette_png
 from sfc.data.manifest import Record
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive, palette_png
+from sfc.label_archive import LabelArchive
 
 # VOC 2012 development kit: segmentation, competition 6 (trained on other data too: an ImageNet trunk is), test images
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import load_backbone_weights
+from sfc.backbone import Trunk, load_backbone_weights
 from sfc.errors import UserError
 from sfc.segmentation.dropout import Dropout
 
@@ -75,7 +75,7 @@ class Bottleneck(nn.Module):
         return self.conv_branch1(activated) + self.conv_branch2b2(inner)
 
 
-class WideResNet38(nn.Module):
+class WideResNet38(Trunk):
     """Thirty-eight layers, channels up to 4096, output stride 8.
 
     Args:

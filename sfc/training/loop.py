@@ -117,6 +117,15 @@ class _Run:
         return state["step"]
 
 
+def synchronised(objective: nn.Module) -> nn.Module:
+    """Batch norm over all processes' samples; torch's own conversion drops the activation timm's batch norms hold."""
+    if any(isinstance(m, nn.BatchNorm2d) and hasattr(m, "act") for m in objective.modules()):
+        from timm.layers import convert_sync_batchnorm  # optional, and there if the objective has such layers
+
+        return convert_sync_batchnorm(objective)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+
+
 def _parallel(objective: nn.Module, device: torch.device) -> nn.Module:
     if distributed.world_size() == 1:
         return objective
@@ -127,7 +136,7 @@ def _parallel(objective: nn.Module, device: torch.device) -> nn.Module:
                 "batch norm that learns (backbone.batch_norm: train, seg.model: largefov) needs the statistics of the "
                 "whole batch, which several CPU processes cannot share; start one process"
             )
-        objective = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+        objective = synchronised(objective)
     return DistributedDataParallel(
         objective, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
     )

@@ -1,9 +1,11 @@
+import colorsys
+
 import numpy as np
 import pytest
 import torch
 
-from sfc.data.crops import ImageCrops, LabelledCrops, Window, scaled_size
-from sfc.data.images import read_image
+from sfc.data.crops import ImageCrops, LabelledCrops, Window, shift_hsv
+from sfc.data.images import read_image, scaled_size
 from sfc.randomness import generator
 from tests.data.folder import records
 
@@ -155,3 +157,24 @@ def test_colours_move_and_nothing_else_does(tmp_path):
 
 def test_scaled_size_is_never_empty():
     assert scaled_size((3, 100), 0.1) == (1, 10)
+
+
+def colours():
+    return np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (10, 0, 0), (-10, 0, 0), (0, 10, 0), (0, -90, 0), (0, 0, 90), (3, -4, 5)])
+def test_shift_is_that_of_the_colour_circle(shift):
+    hue, saturation, value = shift
+    found = shift_hsv(colours(), *shift)
+    assert found.dtype == np.uint8
+    for y, x in np.ndindex(6, 7):
+        h, s, v = colorsys.rgb_to_hsv(*(colours()[y, x] / 255))
+        h = (h + hue / 180) % 1
+        s, v = (min(max(number, 0), 1) for number in (s + saturation / 255, v + value / 255))
+        expected = 255 * np.array(colorsys.hsv_to_rgb(h, s, v))
+        np.testing.assert_allclose(found[y, x], expected, atol=7)  # HSV in whole numbers rounds
+
+
+def test_a_mirrored_view_is_taken():
+    np.testing.assert_array_equal(shift_hsv(colours()[:, ::-1], 5, 5, 5), shift_hsv(colours(), 5, 5, 5)[:, ::-1])

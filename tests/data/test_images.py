@@ -8,13 +8,16 @@ import torch
 from PIL import Image
 
 from sfc.data.images import (
+    IGNORE,
     box_masks,
     has_rotation_tag,
     normalise,
+    palette_png,
     read_image,
     read_mask,
     resize_image,
     resize_label,
+    resize_labels,
     voc_palette,
 )
 from sfc.errors import UserError
@@ -91,31 +94,35 @@ def test_palette_with_transparency(tmp_path):
         assert read_image(tmp_path / "b.png").tolist() == [[[255, 0, 0], [255, 255, 255], [255, 255, 255]]]
 
 
+def rotated(path):
+    return has_rotation_tag(path, path.read_bytes())
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
 def test_rotation_tag_is_seen_and_not_applied(tmp_path, name):
     pixels = np.full((2, 5, 3), 100, np.uint8)
     pixels[:, 2:] = 200
     plain = save(tmp_path / name, pixels, quality=100)
-    assert not has_rotation_tag(tmp_path / name)
+    assert not rotated(tmp_path / name)
     for orientation in (1, 6):
         exif = Image.Exif()
         exif[0x0112] = orientation
         np.testing.assert_array_equal(save(tmp_path / name, pixels, quality=100, exif=exif), plain)
-        assert has_rotation_tag(tmp_path / name) == (orientation == 6)
+        assert rotated(tmp_path / name) == (orientation == 6)
 
 
 def test_orientation_of_tiff_is_part_of_its_storage(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     assert save(tmp_path / "a.tif", np.zeros((2, 5, 3), np.uint8), exif=exif).shape == (5, 2, 3)
-    assert not has_rotation_tag(tmp_path / "a.tif")
+    assert not rotated(tmp_path / "a.tif")
 
 
 def test_damaged_exif_data_are_no_fault_of_the_image(tmp_path):
     save(tmp_path / "a.jpg", np.zeros((2, 5, 3), np.uint8), exif=b"Exif\0\0nothing of use")
-    assert not has_rotation_tag(tmp_path / "a.jpg")
-    with pytest.raises(UserError, match="no such file"):
-        has_rotation_tag(tmp_path / "b.jpg")
+    assert not rotated(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"^b\.jpg: does not decode"):
+        has_rotation_tag("b.jpg", b"no picture")
 
 
 def test_panoramas(tmp_path, monkeypatch):
@@ -149,14 +156,17 @@ def test_broken_and_missing_files_are_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "b.jpg").write_bytes(b"no picture")
     for name, text in (("a", "does not decode"), ("b", "does not decode"), ("c", "no such file")):
-        with pytest.raises(UserError, match=rf"{name}\.jpg: {text}"):
+        with pytest.raises(UserError, match=rf"{name}\.jpg: {text}") as caught:
             read_image(tmp_path / f"{name}.jpg")
+        assert "BytesIO" not in str(caught.value)
+    with pytest.raises(UserError, match=r": cannot be read \(Is a directory\)"):
+        read_image(tmp_path)
 
 
 def test_normalise_against_loops():
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     boxes = torch.tensor([[1, 0, 3, 4], [0, 2, 4, 5]])
-    result = normalise(images, boxes)
+    result = normalise(images, boxes, mean=MEAN, std=STD)
     assert result.dtype == torch.float32
     for b, (top, left, bottom, right) in enumerate(boxes.tolist()):
         for c in range(3):
@@ -166,12 +176,15 @@ def test_normalise_against_loops():
                     wanted = (images[b, c, y, x].item() / 255 - MEAN[c]) / STD[c] if inside else 0.0
                     assert result[b, c, y, x].item() == pytest.approx(wanted, abs=1e-5)
     everything = torch.tensor([[0, 0, 4, 5]] * 2)
-    assert torch.equal(normalise(images, None), normalise(images, everything))
+    assert torch.equal(normalise(images, None, mean=MEAN, std=STD), normalise(images, everything, mean=MEAN, std=STD))
 
 
 def test_box_masks():
-    mask = box_masks(torch.tensor([[0, 1, 2, 3], [1, 1, 1, 3]]), 2, 4)
+    boxes = torch.tensor([[0, 1, 2, 3], [1, 1, 1, 3]])
+    mask = box_masks(boxes, canvas=(2, 4), size=(2, 4))
     assert mask.int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0]], [[0] * 4, [0] * 4]]
+    # of two cells the first begins at pixel 0, the second at pixel 2
+    assert box_masks(boxes, canvas=(2, 4), size=(1, 2)).int().tolist() == [[[0, 1]], [[0, 0]]]
 
 
 def test_resizing():
@@ -179,6 +192,23 @@ def test_resizing():
     assert resize_image(image, 8, 3).tolist() == np.full((8, 3, 3), 77).tolist()
     label = np.array([[0, 255], [3, 7]], np.uint8)
     assert resize_label(label, 4, 4).tolist() == label.repeat(2, 0).repeat(2, 1).tolist()
+
+
+@pytest.mark.parametrize("size", [(41, 41), (30, 30), (3, 2), (1, 1)])
+def test_label_maps_on_the_device_shrink_as_those_on_file(size):
+    label = np.random.default_rng(0).choice([0, 1, 7, IGNORE], size=(321, 97)).astype(np.uint8)
+    found = resize_labels(torch.from_numpy(label)[None], size)
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found[0].numpy(), resize_label(label, *size))
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_palette_png_holds_the_labels(tmp_path, optimize):
+    label = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(palette_png(label, optimize=optimize))
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), label)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(np.reshape(image.getpalette(), (-1, 3)), voc_palette())
 
 
 def test_palette_in_loops():

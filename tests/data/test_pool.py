@@ -1,11 +1,12 @@
 import os
+import threading
 import time
 from functools import partial
 
 import pytest
 import torch
 
-from sfc.data.pool import ordered_map
+from sfc.data.pool import ordered_map, threaded_map
 from sfc.errors import UserError
 
 
@@ -26,13 +27,15 @@ def _threads(offset, x):
     return torch.get_num_threads() + offset
 
 
+@pytest.mark.parametrize("run", [ordered_map, threaded_map])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_results_come_in_order(workers):
-    assert list(ordered_map(_slow_square, range(10), workers=workers)) == [x * x for x in range(10)]
+def test_results_come_in_order(run, workers):
+    assert list(run(_slow_square, range(10), workers=workers)) == [x * x for x in range(10)]
 
 
+@pytest.mark.parametrize("run", [ordered_map, threaded_map])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_items_are_taken_as_needed(workers):
+def test_items_are_taken_as_needed(run, workers):
     taken = []
 
     def items():
@@ -40,16 +43,17 @@ def test_items_are_taken_as_needed(workers):
             taken.append(x)
             yield x
 
-    results = ordered_map(_slow_square, items(), workers=workers)
+    results = run(_slow_square, items(), workers=workers)
     assert [next(results) for _ in range(3)] == [0, 1, 4]
     results.close()
     assert len(taken) <= 3 + 2 * workers
 
 
+@pytest.mark.parametrize("run", [ordered_map, threaded_map])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_user_error_arrives_as_it_is(workers):
+def test_a_user_error_arrives_as_it_is(run, workers):
     with pytest.raises(UserError, match=r"^image 0: broken$"):
-        list(ordered_map(_fail, range(3), workers=workers))
+        list(run(_fail, range(3), workers=workers))
 
 
 def test_a_killed_worker_is_an_error_not_a_hang():
@@ -59,3 +63,11 @@ def test_a_killed_worker_is_an_error_not_a_hang():
 
 def test_workers_have_one_thread():
     assert list(ordered_map(partial(_threads, 0), range(2), workers=2)) == [1, 1]
+
+
+def test_threads_work_ahead_while_a_result_is_used():
+    ahead = threading.Event()
+    results = threaded_map(lambda x: ahead.set() if x else None, range(3), workers=1)
+    next(results)
+    assert ahead.wait(10)  # nobody has asked for the second result
+    results.close()

@@ -64,11 +64,10 @@ def test_image_and_mask_line_up():
     """Away from its edges an object's pixels look like the object, not like the muted background."""
     bus = CLASSES.index("bus") + 1
     image, mask = draw_scene(generator(0, "test", 1), (bus - 1,), 128)
-    assert image.size == mask.size
+    assert image.size == mask.shape[::-1]
     saturation = np.asarray(image.convert("HSV"))[..., 1] / 255
-    label = np.asarray(mask)
-    assert set(np.unique(label)) == {0, bus}
-    assert saturation[label == bus].mean() > saturation[label == 0].mean() + 0.2
+    assert set(np.unique(mask)) == {0, bus}
+    assert saturation[mask == bus].mean() > saturation[mask == 0].mean() + 0.2
 
 
 @pytest.mark.parametrize("kind", range(len(CLASSES)))

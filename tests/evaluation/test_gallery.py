@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 from sfc.evaluation import drawing
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 RULE = {"fg_gain": 2.0, "bg_offset": 0.4}
 BOTH = RULE | {"weights": {"classifier": 1.0, "prototype": 1.0}}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 from sfc.data.images import read_mask
 from sfc.errors import UserError
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.evaluation.tallies import CamTally, LabelTally
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 RULE = {"fg_gain": 2.0, "bg_offset": 0.4}
 BOTH = RULE | {"weights": {"classifier": 1.0, "prototype": 0.7}}

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from sfc.backbone import Trunk
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams
 
@@ -18,6 +19,7 @@ class FakeNetwork:
     """Local means of the image, one a channel, with the labels and both flags added: easy to compute by hand."""
 
     kinds = ("classifier", "prototype")
+    backbone = Trunk()  # for its mean and std
 
     def __init__(self):
         self.batches = []

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfc.data.images import normalise
+from sfc.calibration.objective import batch_images
 from sfc.errors import UserError
 from sfc.methods import METHODS, load_cam_network, save_cam_network
 from sfc.methods.base import BaseNetwork, BaseObjective
@@ -65,7 +65,7 @@ def test_loss_and_gradients_are_those_of_eq_1():
     found["loss"].backward()
     exact = copy.deepcopy(objective.network).double()
     exact.zero_grad()
-    layer4 = exact.backbone(normalise(batch()["image"], batch()["box"]).double())[-1]
+    layer4 = exact.backbone(batch_images(batch(), exact.backbone).double())[-1]
     terms = []
     for b, labels in enumerate(batch()["label"]):
         for c, label in enumerate(labels):

@@ -6,14 +6,14 @@ import torch.nn.functional as F
 
 from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
-from sfc.data.images import normalise
+from sfc.calibration.objective import batch_images
 from tests.methods.tiny import CLASSES, CROP, DC, batch, objective
 
 
 def test_losses_are_eq_8_on_both_scales():
     ours = objective().eval()
     actual = ours(batch())
-    images = normalise(batch()["image"], batch()["box"])
+    images = batch_images(batch(), ours.network.backbone)
     half = F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=True)
     full_mask = cams.with_background(batch()["label"])[:, :, None, None] * torch.ones(1, 1, CROP, CROP)
     for b, (top, left, bottom, right) in enumerate(batch()["box"].tolist()):

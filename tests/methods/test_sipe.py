@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from sfc.calibration import cams
-from sfc.data.images import normalise
+from sfc.calibration.objective import batch_images
 from sfc.methods import sipe
 from sfc.methods.sipe import SipeNetwork, SipeObjective, structure_seeds
 from tests.methods.tiny import CROP, batch, sipe_network
@@ -97,7 +97,7 @@ def test_losses_and_gradients_against_loops():
     exact = copy.deepcopy(objective.network).double()
     exact.zero_grad()
     mask = cams.valid_mask(batch()["box"], batch()["label"], crop=(CROP, CROP), size=(4, 4)).double()
-    logits, cam, feature, layer4 = plain_parts(exact, normalise(batch()["image"], batch()["box"]).double(), mask)
+    logits, cam, feature, layer4 = plain_parts(exact, batch_images(batch(), exact.backbone).double(), mask)
     seeds = torch.tensor(loop_seeds(cam.detach().numpy(), layer4.detach().numpy(), BKG_SCALE)) * mask
     assert seeds[:, 1:].any()
     assert seeds[:, 0].any()

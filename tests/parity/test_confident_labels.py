@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sfc.refinement.dense_crf import refine_cams
+from sfc.dense_crf import refine_cams
 
 
 def test_confident_labels(golden):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfc.refinement.pair_loss import PairLabels, pair_loss
-from sfc.refinement.pair_paths import flat_paths, offsets, pair_affinities, path
+from sfc.irn.pair_loss import PairLabels, pair_loss
+from sfc.irn.pair_paths import flat_paths, offsets, pair_affinities, path
 
 
 def sources(maps, radius):

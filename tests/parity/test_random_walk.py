@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from sfc.refinement.random_walk import random_walk
+from sfc.walk.random_walk import random_walk
 
 
 def test_random_walk(golden):

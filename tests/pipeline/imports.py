@@ -23,6 +23,6 @@ for stage in sys.argv[1:]:
     if os.fork() == 0:
         command = importlib.import_module(f"stages.{stage}").main
         modules = sorted(name for name in sys.modules if name.split(".")[0] in ("sfc", "stages"))
-        print(json.dumps({"stage": stage, "modules": modules, "params": command.sfc_params}), flush=True)
+        print(json.dumps({"stage": stage, "modules": modules, "params": command.sfc_params()}), flush=True)
         os._exit(0)
     os.wait()

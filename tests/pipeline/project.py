@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from sfc.params import Yaml12Loader  # reads numbers as DVC writes them
+from sfc.params import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,10 +62,10 @@ class Project:
         (self.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
     def params(self) -> dict:
-        return yaml.load((self.root / "params.yaml").read_text(), Loader=Yaml12Loader)
+        return read_yaml((self.root / "params.yaml").read_text(), source="params.yaml")
 
     def lock(self) -> dict:
-        return yaml.load((self.root / "dvc.lock").read_text(), Loader=Yaml12Loader)["stages"]
+        return read_yaml((self.root / "dvc.lock").read_text(), source="dvc.lock")["stages"]
 
     def commit(self) -> None:
         self.git("add", "--all")

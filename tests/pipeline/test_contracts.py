@@ -54,7 +54,7 @@ def test_imports_of_the_library_stand_at_the_top():
     late = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in [*(ROOT / "sfc").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
-        if path.name != "params.py"  # it asks which methods there are, which decides only whether a run starts
+        if path != ROOT / "sfc/params.py"  # asks every method for its sections, and decides only whether a run starts
         for scope in ast.walk(ast.parse(path.read_text()))
         if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(scope)
@@ -69,18 +69,19 @@ NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
     "data": TOP,
-    "readers": {*TOP, "data"},
+    "readers": {*TOP, "data", "label_table"},
     "demo": {*TOP, "data"},
+    "label_table": TOP,
     "label_archive": {*TOP, "data"},
     "dense_crf": {*TOP, "data"},
     "training": TOP,
     "calibration": {*TOP, *NETWORKS, "data", "training"},
     "methods": {*TOP, *NETWORKS, "calibration", "data", "training"},
     "params": {*TOP, "methods"},
-    "localization": {*TOP, "data"},
+    "localization": {*TOP, "backbone", "data"},
     "irn": {*TOP, *NETWORKS, "data", "training"},
     "walk": {*TOP, *NETWORKS, "data", "irn", "localization"},
-    "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "readers", "training"},
+    "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
     "evaluation": {*TOP, "data", "label_archive", "localization"},
     "analysis": {*TOP, "calibration", "data", "evaluation", "localization"},
 }
@@ -96,7 +97,7 @@ def test_imports_point_down():
         rooms = {module.split(".")[1] for module in modules if module.startswith("sfc.")}
         upward += [f"{path.name} -> sfc.{other}" for other in rooms - MAY_IMPORT.get(room, TOP) - {room}]
         if path.name not in ("params.py", "shapes.py"):  # the one that reads params, the one that is a command
-            upward += [f"{path.name} -> {module}" for module in modules & {"click", "stages", "yaml"}]
+            upward += [f"{path.name} -> {module}" for module in modules & {"click", "stages", "yaml", "ruamel.yaml"}]
     assert upward == []
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from sfc.label_archive import LabelArchive
 
-from sfc.params import Yaml12Loader
+from sfc.label_archive import LabelArchive
+from sfc.params import read_yaml
+from stages.preset import preset_text
 from tests.pipeline import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def project(tmp_path_factory):
     """The folder, and what each stage printed."""
     folder = tmp_path_factory.mktemp("own")
     write_table(folder / "mine")
-    params = yaml.load((ROOT / "presets/table.yaml").read_text(), Loader=Yaml12Loader)
+    params = read_yaml(preset_text(ROOT / "presets/table.yaml"), source="table")
     own = {"dataset.kind": "table", "dataset.root": "mine/JPEGImages", "dataset.labels": "mine/JPEGImages/table.csv"}
     for dotted, value in (tiny.PARAMS | own).items():
         *path, last = dotted.split(".")
@@ -59,7 +60,7 @@ def project(tmp_path_factory):
 
 def test_prepare_counts_what_there_is(project):
     folder, output = project
-    found = json.loads((folder / "metrics/dataset.json").read_text())
+    found = json.loads((folder / "metrics/prepare.json").read_text())
     assert (found["train"]["images"], found["train"]["images_without_label"]) == (15, 1)
     assert found["train"]["images_with_mask"] == 0
     assert "15 training images (1 without a label left out) and 0 validation images" in output["prepare"]

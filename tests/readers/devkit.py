@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from sfc.data.images import voc_palette
+from sfc.data.images import palette_png
 from sfc.readers.voc import VOC_CLASSES
 from tests.data.folder import write_image
 
@@ -50,9 +49,7 @@ def make_devkit(folder: Path) -> Path:
 
 def write_palette_mask(path: Path, label: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(label, mode="P")
-    image.putpalette(voc_palette().tobytes())
-    image.save(path)
+    path.write_bytes(palette_png(label))
 
 
 def write_annotation(root: Path, image_id: str, classes) -> None:

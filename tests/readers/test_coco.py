@@ -41,6 +41,7 @@ def test_ids_classes_and_labels(root, capsys):
         ("COCO_val2014_000000000073", "val"): (),
     }
     assert counts == {
+        "images_with_rotation_tag": 0,
         "train": {"images_without_label": 2, "compared_with_masks": 3, "differ_from_masks": 1},
         "val": {"images_without_label": 1, "compared_with_masks": 2, "differ_from_masks": 0},
     }

@@ -1,7 +1,8 @@
 import pytest
 
 from sfc.errors import UserError
-from sfc.readers.labels import check_class_names, class_indices, read_label_table, read_xml_labels
+from sfc.label_table import class_indices, read_label_table
+from sfc.readers.labels import check_class_names, read_xml_labels
 
 XML = """<annotation><object><name>dog</name><part><name>head</name></part></object>
 <object><name> cat </name><difficult>1</difficult></object><object><name>dog</name></object></annotation>"""

@@ -4,9 +4,9 @@ from PIL import ExifTags, Image
 
 from sfc.data.manifest import read_manifest, write_manifest
 from sfc.errors import UserError
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamStore, CamWriter
 from sfc.readers.table import read_table
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
 from tests.data.folder import write_image, write_mask
 
 
@@ -20,7 +20,7 @@ def root(tmp_path):
 def read(root, text, encoding="utf-8", **changes):
     (root / "labels.csv").write_bytes(text.encode(encoding))
     settings = {"train": "train", "val": "val", "test": None, "labels": root / "labels.csv", "classes": None}
-    return read_table(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
+    return read_table(root, **{**settings, "workers": 2, "progress": lambda items, total, label: items, **changes})
 
 
 def labels(manifest):
@@ -32,7 +32,7 @@ def test_images_and_classes_alone(root):
     assert manifest.classes == ("bear", "fox")
     assert labels(manifest) == {"1": "bear fox", "2": "bear", "Füchse am Bach": "fox"}
     assert {(r.split, r.mask, r.label_source, r.height) for r in manifest.records} == {("train", None, "table", 12)}
-    assert counts == {"train": {"images_without_label": 1}}
+    assert counts == {"images_with_rotation_tag": 0, "train": {"images_without_label": 1}}
     assert manifest.members("val") == []
 
 

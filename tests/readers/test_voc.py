@@ -37,7 +37,11 @@ def test_labels_from_masks(root):
     assert manifest.classes == CLASSES
     assert labels(manifest) == TRAIN
     assert labels(manifest, "val") == VAL
-    assert {split: found["images_without_label"] for split, found in counts.items()} == {"train": 0, "val": 1}
+    assert counts == {
+        "images_with_rotation_tag": 0,
+        "train": {"images_without_label": 0},
+        "val": {"images_without_label": 1},
+    }
     record = manifest.split("train")[1]
     assert (record.height, record.width, record.label_source) == (12, 16, "masks")
     assert record.image == root / "JPEGImages" / "t1.jpg"
@@ -120,7 +124,9 @@ def test_faulty_lists(root, text, message):
 def test_missing_list_root_and_mask_folder(root):
     with pytest.raises(UserError, match=r"nothing\.txt: no such list"):
         read(root, train="nothing")
-    with pytest.raises(UserError, match=r"dataset\.root: no such folder"):
+    with pytest.raises(
+        UserError, match=r"dataset\.root: no such folder \S+; name the one that has JPEGImages/ in it, or run dvc pull"
+    ):
         read(root / "nothing")
     with pytest.raises(UserError, match=r"dataset\.masks: no such folder"):
         read(root, masks="Nothing")

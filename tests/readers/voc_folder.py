@@ -31,5 +31,8 @@ def make_voc(root: Path, masks: str = "SegmentationClass") -> Path:
 
 
 def read(root: Path, **changes):
-    settings = {"train": "train", "val": "val", "test": None, "labels": None, "masks": None, "classes": None}
-    return read_voc(root, **{**settings, "workers": 2, "progress": lambda items, total: items, **changes})
+    """`read_voc` of the folder ROOT, which would draw masks beside it."""
+    settings = dict.fromkeys(("test", "labels", "masks", "sbd", "classes"))
+    settings |= {"train": "train", "val": "val", "workers": 2, "progress": lambda items, total, label: items}
+    settings |= {"mask_folder": root.parent / "drawing", "mask_path": root.parent / "out" / "masks"}
+    return read_voc(root, **{**settings, **changes})

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from sfc.data.images import equal_sizes
 from sfc.data.manifest import Record
-from sfc.data.whole_images import equal_sizes
+from sfc.data.read_ahead import read_scaled
+from sfc.dense_crf import crf_probabilities
 from sfc.errors import UserError
-from sfc.refinement.dense_crf import crf_probabilities
 from sfc.segmentation.deeplab import DeepLabV2
-from sfc.segmentation.inference import image_logits, predict_labels, read_batch
+from sfc.segmentation.inference import image_logits, predict_labels
 
 CRF = {
     "iterations": 2,
@@ -96,7 +97,7 @@ def test_processes_share_batches_without_changing_labels(records):
 def test_logits_step_by_step(records):
     """Scales, maximum, mirror average and full-size labels against one plain run of the network after another."""
     network, record = make(), records[0]
-    images = read_batch([record], image_scale=1.0)
+    (images,) = read_scaled([record], [1.0])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     total = 0
     for mirror in (False, True):
@@ -115,14 +116,15 @@ def test_logits_step_by_step(records):
 
 def test_mirrored_image_gives_mirrored_logits(records):
     network = make()
-    images = read_batch(records[1:2], image_scale=1.0)
+    (images,) = read_scaled(records[1:2], [1.0])
     found = [image_logits(network, x, scales=(1.0,), merge="max", flip=True) for x in (images, images.flip(3))]
     torch.testing.assert_close(found[0], found[1].flip(3), rtol=1e-4, atol=1e-4)
 
 
 def test_crf_sharpens_the_full_size_probabilities(records):
     network, record = make(), records[0]
-    logits = image_logits(network, read_batch([record], image_scale=1.0), scales=(1.0,), merge="max", flip=False)
+    (images,) = read_scaled([record], [1.0])
+    logits = image_logits(network, images, scales=(1.0,), merge="max", flip=False)
     probabilities = F.interpolate(logits, size=(23, 37), mode="bilinear", align_corners=False).softmax(1)[0].numpy()
     expected = crf_probabilities(np.array(Image.open(record.image)), probabilities, **CRF).argmax(0)
     found = run(network, records, scales=(1.0,), flip=False, crf=CRF)

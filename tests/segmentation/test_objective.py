@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from sfc.data.crops import IGNORE
+from sfc.data.images import IGNORE, resize_labels
 from sfc.segmentation.deeplab import DeepLabV2
-from sfc.segmentation.objective import SegmentationObjective, pixel_loss, resize_labels
+from sfc.segmentation.objective import SegmentationObjective, pixel_loss
 from sfc.segmentation.pyramid import merged, pyramid_logits
 from sfc.training.optim import sgd
 
@@ -47,15 +46,6 @@ def test_pixel_loss_gradient(kind):
     assert torch.autograd.gradcheck(lambda x: pixel_loss(x, labels, kind), logits.requires_grad_())
     (gradient,) = torch.autograd.grad(pixel_loss(logits, labels, kind), logits)
     assert not gradient.transpose(0, 1)[:, labels == IGNORE].any()
-
-
-@pytest.mark.parametrize("size", [(41, 41), (30, 30), (3, 2), (1, 1)])
-def test_labels_shrink_as_in_pil(size):
-    label = np.random.default_rng(0).choice([0, 1, 7, IGNORE], size=(321, 97)).astype(np.uint8)
-    expected = np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))
-    found = resize_labels(torch.from_numpy(label)[None], size)
-    assert found.dtype == torch.uint8
-    np.testing.assert_array_equal(found[0].numpy(), expected)
 
 
 def two_images(scale=1):

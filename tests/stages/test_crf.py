@@ -6,12 +6,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchive
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.dense_crf import refine_cams
+from sfc.label_archive import LabelArchive
 from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamWriter
-from sfc.refinement.dense_crf import refine_cams
 from stages.crf import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ CRF = {
     "bilateral_compat": 10.0,
     "confident_bg_scale": 0.5,
 }
-FUSION = {"prototype_weight": 0.7, "fg_gain": 2.0, "bg_offset": 0.4}
+FUSION = {"weights": {"classifier": 1.0, "prototype": 0.7}, "fg_gain": 2.0, "bg_offset": 0.4}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def project(tmp_path, monkeypatch):
     writer.finish()
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["crf"] = CRF
-    params["fusion"]["crf"] = FUSION
+    params["fusion"]["sfc"]["crf"] = FUSION
     Path("params.yaml").write_text(yaml.safe_dump(params))
     return records, maps
 
@@ -65,12 +65,13 @@ def test_labels_of_the_train_split(project, monkeypatch, workers):
     assert refined.ids == confident.ids == ("im0", "im1", "im2", "im3")
     values = []
     for record in records[:4]:
-        cams = fuse(normalise_scales(maps[record.id], (record.height, record.width)), **FUSION).numpy()
+        normalised = normalise_scales(maps[record.id], (record.height, record.width))
+        cams = fuse(normalised, ("classifier", "prototype"), **FUSION).numpy()
         expected = refine_cams(np.array(Image.open(record.image)), cams, label_keys(record.labels), **CRF)
         np.testing.assert_array_equal(refined.read(record.id), expected[0])
         np.testing.assert_array_equal(confident.read(record.id), expected[1])
         values += expected[1].ravel().tolist()
-    metrics = json.loads(Path("metrics/confident.json").read_text())
+    metrics = json.loads(Path("metrics/crf.json").read_text())
     assert (metrics["images"], metrics["images_without_class"], metrics["split"]) == (4, 1, "train")
     counts = {"background": values.count(0), "ignored": values.count(255)}
     counts["foreground"] = len(values) - sum(counts.values())
@@ -86,18 +87,22 @@ def test_the_kind_that_stands_for_the_method_is_refined_alone(project, monkeypat
     index = json.loads(Path("out/cams/index.json").read_text())
     index["fused"] = [index["kinds"][kind]]
     Path("out/cams/index.json").write_text(json.dumps(index))
+    fusion = {"weights": {index["kinds"][kind]: 1.0}, "fg_gain": 2.0, "bg_offset": 0.4}
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["fusion"]["sfc"]["crf"] = fusion
+    Path("params.yaml").write_text(yaml.safe_dump(params))
     assert CliRunner().invoke(main).exit_code == 0
     refined = LabelArchive("out/crf.zip")
     for record in records[:4]:
         normalised = normalise_scales(maps[record.id], (record.height, record.width))[kind : kind + 1]
-        cams = fuse(normalised, **FUSION).numpy()
+        cams = fuse(normalised, index["fused"], **fusion).numpy()
         expected = refine_cams(np.array(Image.open(record.image)), cams, label_keys(record.labels), **CRF)
         np.testing.assert_array_equal(refined.read(record.id), expected[0])
 
 
 def test_same_bytes_again_over_read_only_results(project, monkeypatch):
     monkeypatch.setenv("SFC_WORKERS", "1")
-    paths = [Path("out/crf.zip"), Path("out/confident.zip"), Path("metrics/confident.json")]
+    paths = [Path("out/crf.zip"), Path("out/confident.zip"), Path("metrics/crf.json")]
     assert CliRunner().invoke(main).exit_code == 0
     first = [path.read_bytes() for path in paths]
     for path in paths:

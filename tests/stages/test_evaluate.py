@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.evaluate import main
 

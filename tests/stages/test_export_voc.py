@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.images import voc_palette
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.label_archive import LabelArchiveWriter
 from sfc.readers.voc import VOC_CLASSES
 from stages.export_voc import main
 

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sfc.data.images import normalise
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization.store import SHARD, CamStore
@@ -88,7 +89,9 @@ def test_writes_the_maps_of_every_image(tmp_path, run):
         labels = torch.zeros(1, 2)
         labels[0, list(record.labels)] = 1
         with torch.inference_mode():
-            alone = network.infer(normalise(image, None), labels, flip=True, mask_absent=False)[0]
+            alone = network.infer(
+                normalise(image, None, mean=IMAGENET_MEAN, std=IMAGENET_STD), labels, flip=True, mask_absent=False
+            )[0]
         expected = alone[:, [0, *(i + 1 for i in record.labels)]]
         np.testing.assert_allclose(store.read(record.id)[0], expected, rtol=1e-3, atol=1e-4)
     metrics = json.loads((tmp_path / "metrics/infer_cam.json").read_text())

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from sfc.label_archive import LabelArchive
 
 from sfc.data.manifest import Manifest, write_manifest
+from sfc.label_archive import LabelArchive
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.models import save_segmenter
 from stages.predict import main

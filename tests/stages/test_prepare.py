@@ -37,7 +37,7 @@ def test_outputs(project):
         ("v1", "val", "masks"),
     ]
     assert manifest.records[0].image == Path("data/JPEGImages/t0.jpg")  # as portable as dataset.root
-    assert json.loads(Path("metrics/dataset.json").read_text()) == {
+    assert json.loads(Path("metrics/prepare.json").read_text()) == {
         "classes": 3,
         "images_with_rotation_tag": 0,
         "train": {
@@ -88,7 +88,7 @@ def test_masks_drawn_from_instances_are_files_of_the_stage(project):
     masks = [record.mask for record in manifest.records if record.split != "test"]
     assert masks[0] == Path("out/masks/COCO_train2014_000000000009.png")
     assert sorted(masks) == sorted(Path("out/masks").iterdir())
-    facts = json.loads(Path("metrics/dataset.json").read_text())
+    facts = json.loads(Path("metrics/prepare.json").read_text())
     assert (facts["train"]["images_without_label"], facts["train"]["differ_from_masks"]) == (2, 1)
     assert facts["test"] == {"images": 2, "images_with_mask": 0}
 
@@ -107,7 +107,7 @@ def test_own_images_without_masks_or_validation(project):
         "1 training images (1 without a label left out) and 0 validation images of 1 classes, no masks (nothing"
         in result.output
     )
-    assert set(json.loads(Path("metrics/dataset.json").read_text())) == {"classes", "images_with_rotation_tag", "train"}
+    assert set(json.loads(Path("metrics/prepare.json").read_text())) == {"classes", "images_with_rotation_tag", "train"}
 
 
 def test_list_of_test_images(project):
@@ -120,7 +120,7 @@ def test_list_of_test_images(project):
 
 
 def test_param_without_meaning_for_the_kind(project):
-    put(project, sbd="data/sbd")
+    put(project, kind="table", labels="data/mine.csv", sbd="data/sbd")
     result = CliRunner().invoke(main)
     assert result.exit_code == 1
-    assert "params.yaml: dataset.sbd: has no meaning for kind voc; set it to null" in result.output
+    assert "params.yaml: dataset.sbd: has no meaning for kind table; set it to null" in result.output

@@ -1,23 +1,23 @@
-"""Presets: written, compared, never over edits; each builds its models and trains them a step."""
+"""Presets: written with their comments, compared, never over edits; each holds only what differs from voc12."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
-from stages._methods import METHODS
 
 from sfc.evaluation.class_sets import resolve_sets
-from sfc.params import load_params
-from sfc.refinement.affinity import EdgeNetwork
-from sfc.segmentation.objective import SegmentationObjective
-from stages import preset, train_seg
+from sfc.params import known_sections, parse_params, read_yaml
+from stages import preset
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-COUNTS = {"voc": 20, "voc12": 20, "coco14": 80, "table": 5}  # foreground classes of each kind of data set
+
+
+def params_of(name):
+    return parse_params(read_yaml(preset.preset_text(ROOT / f"presets/{name}.yaml"), source=name))
 
 
 def git(*args):
@@ -29,7 +29,7 @@ def project(tmp_path, monkeypatch):
     """A repository with the presets and a committed params.yaml of the demo."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "presets", "presets")
-    shutil.copy("presets/demo.yaml", "params.yaml")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
     git("init", "--quiet")
     git("add", "--all")
     git("commit", "--quiet", "--message", "state")
@@ -58,10 +58,10 @@ def test_without_a_name_lists_all(project):
 
 def test_writes_the_preset_and_prints_each_change(project):
     result = run("voc12_paper")
-    assert project.read_bytes() == (ROOT / "presets/voc12_paper.yaml").read_bytes()
+    assert project.read_text() == preset.preset_text(ROOT / "presets/voc12_paper.yaml")
     lines = result.stdout.splitlines()
     assert "dc.norm: mean -> eq6" in lines
-    assert "sfc.long_side: [112, 176] -> [320, 640]" in lines
+    assert "train_cam.long_side: [112, 176] -> [320, 640]" in lines
     assert "evaluate.class_sets.few: [wagon, bicycle] -> [motorbike, boat, horse, bus, sheep, cow]" in lines
     assert "dataset.labels: null -> null" not in lines
     assert not any(line.startswith("ibr.n:") for line in lines)
@@ -79,9 +79,9 @@ def test_uncommitted_edits_stay_without_force(project):
     assert "params.yaml has edits that git does not have" in run("voc12", code=1).output
     assert project.read_text() == edited
     git("commit", "--quiet", "--all", "--message", "mine")
-    assert "sfc.lr: 0.03 -> 0.1" in run("voc12").stdout
+    assert "train_cam.lr: 0.03 -> 0.1" in run("voc12").stdout
     project.write_text(edited + "# not committed\n")
-    assert "sfc.lr: 0.03 -> 0.1" in run("voc12", "--force").stdout
+    assert "train_cam.lr: 0.03 -> 0.1" in run("voc12", "--force").stdout
 
 
 def test_a_file_that_is_not_utf_8_is_replaced_only_by_force(project, monkeypatch):
@@ -90,67 +90,92 @@ def test_a_file_that_is_not_utf_8_is_replaced_only_by_force(project, monkeypatch
     monkeypatch.setenv("PATH", "")  # no git: nobody knows whether the edits are kept
     assert "params.yaml has edits that git does not have" in run("demo", code=1).output
     run("demo", "--force")
-    assert project.read_bytes() == (ROOT / "presets/demo.yaml").read_bytes()
+    assert project.read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_params_of_the_repository_are_what_the_demo_writes(project):
+    project.unlink()
+    run("demo")
+    assert project.read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_the_complete_preset_is_written_as_it_stands(project):
+    run("voc12")
+    assert project.read_bytes() == (ROOT / "presets/voc12.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_complete_once_written(project, path):
+    run(path.stem)
+    params = parse_params(read_yaml(project.read_text(), source="params.yaml"))
+    assert set(params.sections) == set(known_sections())
+    assert len(project.read_text().splitlines()) >= len((ROOT / "presets/voc12.yaml").read_text().splitlines()) - 5
+    values = preset._flat(read_yaml(project.read_text(), source="params.yaml"))
+    for name, value in preset._flat(read_yaml(path.read_text(), source=path.stem)).items():
+        assert values[name] == value
+
+
+def written(path):
+    """Dotted name -> value and comment as they stand in the file, of all keys but bare headings."""
+    found, keys = {}, []
+    for line in path.read_text().splitlines():
+        if key := re.match(r"((?:  )*)(\w+): *(.*)", line):
+            keys[len(key[1]) // 2 :] = [key[2]]
+            found[".".join(keys)] = key[3]
+    return {name: rest for name, rest in found.items() if rest}
+
+
+@pytest.mark.parametrize("path", [path for path in PRESETS if path.stem != "voc12"], ids=lambda path: path.stem)
+def test_a_preset_says_only_what_differs(path):
+    same = written(path).items() & written(ROOT / "presets/voc12.yaml").items()
+    assert same == set()
+
+
+def test_a_slip_in_a_preset_is_named(project):
+    Path("presets/mine.yaml").write_text("train_cam:\n  lrr: 0.1\n")
+    refused = "Error: presets/mine.yaml: unknown param train_cam.lrr; did you mean train_cam.lr?\n"
+    assert run("mine", code=1).output == refused
+    Path("presets/mine.yaml").write_text("train_cam:\n  lr: -0.1\n")
+    assert "presets/mine.yaml: param train_cam.lr: input should be greater than 0" in run("mine", code=1).output
+    Path("presets/voc12.yaml").write_text("dc:\n")
+    assert (
+        run("demo", code=1).output
+        == "Error: presets/voc12.yaml: section dataset is missing; copy it from presets/voc12.yaml\n"
+    )
+    assert project.read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
 def test_unknown_name(project):
     assert "there is no preset voc; there are coco14, demo," in run("voc", code=1).output
 
 
-def batch(classes):
-    numbers = torch.Generator().manual_seed(0)
-    labels = (torch.rand(2, classes, generator=numbers) < 0.5).float()
-    mask = torch.randint(0, classes + 1, (2, 64, 64), generator=numbers, dtype=torch.uint8)
-    return {
-        "image": torch.randint(0, 256, (2, 3, 64, 64), generator=numbers, dtype=torch.uint8),
-        "box": torch.tensor([[0, 0, 64, 64], [0, 8, 64, 48]]),
-        "label": labels,
-        "mask": mask,
-    }
-
-
-def learns(objective, batch):
-    """One step forward and back: finite, and every learning parameter that the loss reaches gets a gradient."""
-    loss = objective.train()(batch)["loss"]
-    assert loss.isfinite()
-    loss.backward()
-    gradients = [p.grad for p in objective.parameters() if p.requires_grad]
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_builds_and_trains_its_models(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    params = load_params(path)
-    classes = COUNTS[params.get("dataset.kind")]
-    names = tuple(f"c{i}" for i in range(classes))
-    Path("out").mkdir()
-    Path("out/label_stats.csv").write_text("class,dc\n" + "".join(f"{name},1.0\n" for name in names))
-    sfc = params.get("sfc").model_copy(update={"crop": 64})
-    sections = [params.get(name) for name in ("ibr", "msdw", "sipe")]
-    for method in METHODS.values():
-        learns(method.objective(classes, sfc, *sections), batch(classes))
-    network = train_seg._network(params.get("seg"), classes + 1)
-    scales = params.get("seg.train_scales")
-    objective = SegmentationObjective(network, train_scales=scales, loss="ce", seed=0, batch_size=2)
-    learns(objective, batch(classes))
-    irn = params.get("irn").backbone
-    edges = EdgeNetwork(**irn.model_dump(exclude={"weights"}))
-    assert edges.train()(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16)
-
-
 def test_class_sets_of_coco_hold_every_class_once():
-    sets = load_params(ROOT / "presets/coco14.yaml").get("evaluate.class_sets")
+    sets = params_of("coco14").get("evaluate.class_sets")
     members = [name for names in sets.values() for name in names]
-    assert len(members) == len(set(members)) == COUNTS["coco14"]
+    assert len(members) == len(set(members)) == 80
     assert resolve_sets(sets, members).keys() == {"many", "medium", "few"}
 
 
 def test_the_papers_preset_reads_its_equations():
-    paper = load_params(ROOT / "presets/voc12_paper.yaml")
+    paper = params_of("voc12_paper")
     assert (paper.get("dc.norm"), paper.get("dc.c_ibr"), paper.get("dc.n_iter")) == ("eq6", "auto", "auto")
     assert (paper.get("msdw.w_proto"), paper.get("msdw.w_scale"), paper.get("msdw.reduction")) == (1.0, 1.0, "sum")
-    assert (paper.get("sfc.seed").mode, paper.get("sfc.proto_norm"), paper.get("sfc.bkg_before_pcm")) == (
+    assert (paper.get("sfc.prototype").mode, paper.get("sfc.proto_norm"), paper.get("sfc.bkg_before_pcm")) == (
         "threshold", "none", False,
     )  # fmt: skip
-    assert {paper.get(f"fusion.{use}").prototype_weight for use in ("crf", "walk", "eval")} == {1.0}
+    for use in ("crf", "walk", "eval"):
+        fusion = paper.get(f"fusion.sfc.{use}")
+        assert (fusion.weights, fusion.fg_gain, fusion.bg_offset) == ({"classifier": 1.0, "prototype": 1.0}, 1.0, 0.0)
+
+
+def test_presets_have_the_values_they_had_with_one_rule_for_all_methods():
+    """The rules of fusion and walk stood once for all methods; voc_sample's other background was for the classifier."""
+    for name, offset, background in (("voc12", 0.4, 0.25), ("demo", 0.4, 0.25), ("voc_sample", 0.8, 0.4)):
+        params = params_of(name)
+        for method in ("base", "sfc"):
+            walk = params.get(f"fusion.{method}.walk")
+            assert (walk.foreground_power, walk.whole_power, walk.background) == (1.3, 1.69, background)
+            uses = [params.get(f"fusion.{method}.{use}") for use in ("crf", "walk", "eval")]
+            assert {(use.fg_gain, use.bg_offset) for use in uses} == {(2.0, offset)}
+        prototype = [params.get(f"fusion.sfc.{use}.weights")["prototype"] for use in ("crf", "walk", "eval")]
+        assert prototype == [0.7, 0.3, 1.0]

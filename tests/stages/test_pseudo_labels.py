@@ -12,11 +12,11 @@ import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.irn.network import IrnNetwork, save_irn
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamWriter
-from sfc.refinement.affinity import EdgeNetwork, save_edge_network
 from stages.pseudo_labels import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,17 +43,18 @@ def project(tmp_path, monkeypatch):
     cams.finish()
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     torch.manual_seed(0)
-    save_edge_network(EdgeNetwork(arch="resnet18"), "out/irn.safetensors")
+    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors")
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "0")
     set_params("irn")
     return tmp_path
 
 
-def set_params(refine, **walk):
+def set_params(refine, **fusion):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["pseudo_labels"]["refine"] = refine
-    params["walk"] |= {"precision": "fp32", "batch_size": 2, **walk}
+    params["walk"] |= {"precision": "fp32", "batch_size": 2}
+    params["fusion"]["sfc"]["walk"] |= fusion
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -77,7 +78,7 @@ def test_walks_every_image_in_manifest_order(project):
     for label, present in zip(labels, LABELS, strict=True):
         assert set(np.unique(label)) <= {0, *(i + 1 for i in present)}
     pixels = np.concatenate([label.ravel() for label in labels])
-    assert json.loads(Path("metrics/refine.json").read_text()) == {
+    assert json.loads(Path("metrics/pseudo_labels.json").read_text()) == {
         "split": "train",
         "images": 5,
         "images_without_class": 1,
@@ -107,7 +108,7 @@ def test_crf_labels_are_taken_over(project):
     assert ids == crf_ids
     for label, crf in zip(labels, crf_labels, strict=True):
         np.testing.assert_array_equal(label, crf)
-    assert json.loads(Path("metrics/refine.json").read_text())["refine"] == "crf"
+    assert json.loads(Path("metrics/pseudo_labels.json").read_text())["refine"] == "crf"
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -9,17 +9,17 @@ import torch
 import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, write_manifest
-from sfc.refinement.affinity import EdgeNetwork, load_edge_network
+from sfc.irn.network import IrnNetwork, load_irn
+from sfc.label_archive import LabelArchiveWriter
 from stages.train_irn import main
 from tests.data.folder import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(50, 60), (60, 50), (44, 44), (44, 44), (9, 70), (1, 1)]
 SETTINGS = {
-    "backbone": {"arch": "resnet18", "weights": "sfc", "frozen_stages": 5, "batch_norm": "frozen"},
+    "backbone": {"arch": "resnet18", "weights": "cam", "frozen_stages": 5, "batch_norm": "frozen"},
     "precision": "fp32",
     "epochs": 2,
     "batch_size": 3,
@@ -37,9 +37,9 @@ def project(tmp_path, monkeypatch):
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     write_labels(dict(enumerate(SIZES)))
     torch.manual_seed(1)
-    trunk = EdgeNetwork(arch="resnet18").backbone
+    trunk = IrnNetwork(arch="resnet18").backbone
     state = {f"backbone.{name}": value.contiguous() for name, value in trunk.state_dict().items()}
-    save_file(state, "out/sfc.safetensors", metadata={"config": "{}"})
+    save_file(state, "out/cam.safetensors", metadata={"config": "{}"})
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["irn"] |= SETTINGS
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -63,10 +63,10 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     written = [Path("out/irn.safetensors"), Path("plots/train_irn.csv"), Path("metrics/train_irn.json")]
     done = run()
     assert done.exit_code == 0, done.output
-    network = load_edge_network("out/irn.safetensors", "cpu")
-    trunk = load_file("out/sfc.safetensors")
+    network = load_irn("out/irn.safetensors", "cpu")
+    trunk = load_file("out/cam.safetensors")
     assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
-    assert written[1].read_text().splitlines()[0] == "step,loss,positive,negative"
+    assert written[1].read_text().splitlines()[0] == "step,loss,value"
     metrics = json.loads(written[2].read_text())
     assert (metrics["steps"], metrics["images"]) == (4, 6)
     last = metrics["last"]

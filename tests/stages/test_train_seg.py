@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
-from sfc.label_archive import LabelArchiveWriter
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.label_archive import LabelArchiveWriter
 from sfc.segmentation.largefov import LargeFOV
 from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main
@@ -60,7 +60,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     done = run()
     assert done.exit_code == 0, done.output
     assert load_segmenter("out/seg.safetensors", "cpu").num_classes == 3
-    assert (project / "plots/train_seg.csv").read_text().splitlines()[0] == "step,loss"
+    assert (project / "plots/train_seg.csv").read_text().splitlines()[0] == "step,loss,value"
     metrics = json.loads((project / "metrics/train_seg.json").read_text())
     assert {name: metrics[name] for name in ("steps", "images", "classes")} == {"steps": 3, "images": 6, "classes": 3}
     assert metrics["last"]["loss"] > 0

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sfc.data.images import IGNORE
 from sfc.errors import UserError
 
-IGNORE = 255
 MIN_PROBABILITY = 1e-5  # energies are logarithms; the public implementations clip here
 LEAST_PEAK = 0.01  # see crf_probabilities
 
@@ -88,7 +88,7 @@ def refine_cams(
     confident_bg_scale: float,
     **pairwise: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of fused CAMs refined by the CRF, and the confident labels the affinity network learns from.
+    """Labels of fused CAMs refined by the CRF, and the confident labels that IRN's network learns from.
 
     Two CRFs run on hard labels: on the argmax, and on the argmax after the background is multiplied by
     `confident_bg_scale`. A pixel is confidently of a class where the first says so, confidently background where both

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sfc.errors import UserError
-from sfc.refinement import pair_loss as pair_loss_module
-from sfc.refinement.pair_loss import PairLabels, pair_loss
-from sfc.refinement.pair_paths import _recipes, flat_paths, offsets, pair_affinities, path
+from sfc.irn import pair_loss as pair_loss_module
+from sfc.irn.pair_loss import PairLabels, pair_loss
+from sfc.irn.pair_paths import _recipes, flat_paths, offsets, pair_affinities, path
 
 
 def points_by_distance(dy, dx):

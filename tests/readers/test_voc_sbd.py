@@ -1,3 +1,5 @@
+"""`read_voc` on a VOC 2012 devkit with the masks of SBD."""
+
 import shutil
 
 import numpy as np
@@ -8,9 +10,9 @@ from sfc.data.images import read_mask
 from sfc.data.manifest import read_manifest, write_manifest
 from sfc.errors import UserError
 from sfc.readers.voc import VOC_CLASSES
-from sfc.readers.voc12 import read_voc12
 from tests.data.folder import write_mask
 from tests.readers.devkit import AUGMENTED, SBD_TRAIN, TEST, TRAIN, VAL, label_map, make_devkit, make_sbd, write_mat
+from tests.readers.voc_folder import read
 
 
 @pytest.fixture
@@ -23,18 +25,11 @@ def sbd(tmp_path):
     return make_sbd(tmp_path)
 
 
-def read(root, **changes):
-    settings = dict.fromkeys(("test", "labels", "masks", "sbd", "classes"))
-    settings |= {"train": "train", "val": "val", "workers": 1, "progress": lambda items, total, label: items}
-    settings |= {"mask_folder": root.parents[1] / "drawing", "mask_path": root.parents[1] / "out" / "masks"}
-    return read_voc12(root, **{**settings, **changes})
-
-
 def by_id(manifest):
     return {record.id: record for record in manifest.records}
 
 
-def test_devkit_alone(root, tmp_path):
+def test_devkit_alone(root):
     manifest, counts = read(root)
     assert manifest.classes == VOC_CLASSES
     assert {r.id: r.labels for r in manifest.split("train")} == TRAIN
@@ -43,23 +38,23 @@ def test_devkit_alone(root, tmp_path):
     record = manifest.split("train")[0]
     assert record.mask == root / "SegmentationClass" / "2007_000032.png"
     assert (record.height, record.width) == (12, 16)
-    assert not (tmp_path / "drawing").exists()
+    assert not (root.parent / "drawing").exists()
     both = {"images_without_label": 0, "compared_with_masks": 2, "differ_from_masks": 0}
-    assert counts == {"masks_from_sbd": 0, "train": both, "val": both}
+    assert counts == {"images_with_rotation_tag": 0, "train": both, "val": both}
 
 
 @pytest.mark.parametrize("name", ["train_aug", "trainaug"])
-def test_augmented_list_and_masks_of_sbd(root, sbd, tmp_path, name):
+def test_augmented_list_and_masks_of_sbd(root, sbd, name):
     manifest, counts = read(root, train=name, sbd=sbd)
     assert [r.id for r in manifest.split("train")] == AUGMENTED
     assert counts["masks_from_sbd"] == 2
     records = by_id(manifest)
     # the devkit's own mask where it has one, though SBD has it too
     assert records["2007_000032"].mask == root / "SegmentationClass" / "2007_000032.png"
-    assert records["2008_000002"].mask == tmp_path / "out" / "masks" / "2008_000002.png"
-    drawn = sorted(path.name for path in (tmp_path / "drawing").iterdir())
+    assert records["2008_000002"].mask == root.parent / "out" / "masks" / "2008_000002.png"
+    drawn = sorted(path.name for path in (root.parent / "drawing").iterdir())
     assert drawn == ["2008_000002.png", "2008_000003.png"]
-    assert (read_mask(tmp_path / "drawing" / drawn[0]) == label_map(SBD_TRAIN["2008_000002"])).all()
+    assert (read_mask(root.parent / "drawing" / drawn[0]) == label_map(SBD_TRAIN["2008_000002"])).all()
 
 
 def test_a_list_file_comes_before_the_derived_list(root, sbd):
@@ -157,8 +152,9 @@ def test_rotation_tags_are_not_applied(root):
         exif = Image.Exif()
         exif[0x0112] = 6
         image.save(path, exif=exif)
-    manifest, _ = read(root)
+    manifest, counts = read(root)
     assert (manifest.records[0].height, manifest.records[0].width) == (12, 16)
+    assert counts["images_with_rotation_tag"] == 1
 
 
 def test_faults_of_drawn_masks_name_the_file_they_were_drawn_from(root, sbd):

@@ -1,4 +1,4 @@
-"""The edge network of IRN (Ahn et al., 2019): where two neighbouring pixels belong to different things.
+"""IRN's network (Ahn et al., 2019): where two neighbouring pixels belong to different things.
 
 Only the boundary branch: the displacement branch shares nothing with it but the frozen trunk, and semantic labels do
 not use it.
@@ -12,26 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfc.backbone import Backbone
-from sfc.data.images import normalise
+from sfc.backbone import build_trunk
 from sfc.model_file import load_model, save_model
-from sfc.refinement.pair_loss import pair_loss
 
 _STRIDE = 16  # of the trunk: images are padded to a multiple of it
 _WIDTH, _GROUPS = 32, 4  # channels of a stage's head, and of its group norm
 
 
-class EdgeNetwork(nn.Module):
+class IrnNetwork(nn.Module):
     """Heads on the five stages of a trunk of output stride 16, brought to stride 4 and mixed to one logit.
 
     Args:
-        arch, frozen_stages, batch_norm: as for Backbone. The public network freezes all five stages.
+        arch, frozen_stages, batch_norm: see `sfc.backbone.build_trunk`. The public network freezes all five stages.
     """
 
     def __init__(self, *, arch: str, frozen_stages: int = 5, batch_norm: str = "frozen"):
         super().__init__()
         self.config = {"arch": arch, "frozen_stages": frozen_stages, "batch_norm": batch_norm}
-        self.backbone = Backbone(arch=arch, strides=(1, 2, 2, 1), frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.backbone = build_trunk(
+            arch, output_stride=16, stem_stride=4, frozen_stages=frozen_stages, batch_norm=batch_norm
+        )
         self.heads = nn.ModuleList(nn.Conv2d(c, _WIDTH, 1, bias=False) for c in self.backbone.channels)
         self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, _WIDTH) for _ in self.heads)
         self.mix = nn.Conv2d(_WIDTH * len(self.heads), 1, 1)
@@ -56,39 +56,11 @@ class EdgeNetwork(nn.Module):
         return (plain / 2 + mirrored.flip(2) / 2).sigmoid()
 
 
-class EdgeObjective(nn.Module):
-    """What train_irn minimises: the affinity loss between the pixels of a crop.
-
-    Args:
-        network: trained in place.
-        radius: partners of a pixel are closer than this, in pixels of the edge map.
-    """
-
-    def __init__(self, network: EdgeNetwork, *, radius: int):
-        super().__init__()
-        self.network = network
-        self.radius = radius
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of one batch.
-
-        Args:
-            batch: "image" (B, 3, crop, crop) uint8, "box" (B, 4) int64, "mask" (B, crop, crop) uint8.
-
-        Returns:
-            Scalars "loss", "positive", "negative", see `pair_loss`.
-        """
-        images = normalise(batch["image"], batch["box"]).contiguous(memory_format=torch.channels_last)
-        edge = self.network(images).sigmoid()
-        labels = F.interpolate(batch["mask"][:, None], size=edge.shape[1:], mode="nearest-exact")[:, 0]
-        return pair_loss(edge, labels, self.radius)._asdict()
-
-
-def save_edge_network(network: EdgeNetwork, path: Path | str) -> None:
+def save_irn(network: IrnNetwork, path: Path | str) -> None:
     """Write weights and what rebuilds the network to one file."""
     save_model(network, path, config=network.config)
 
 
-def load_edge_network(path: Path | str, device: torch.device | str) -> EdgeNetwork:
-    """The network of a file by `save_edge_network`, evaluating, on `device`; raises UserError as `load_model`."""
-    return load_model(path, lambda config: EdgeNetwork(**config), device, stage="train_irn")
+def load_irn(path: Path | str, device: torch.device | str) -> IrnNetwork:
+    """The network of a file by `save_irn`, evaluating, on `device`; raises UserError as `load_model`."""
+    return load_model(path, lambda config: IrnNetwork(**config), device, stage="train_irn")

@@ -3,14 +3,14 @@ import sys
 import numpy as np
 import pytest
 
-from sfc.errors import UserError
-from sfc.refinement.dense_crf import (
+from sfc.dense_crf import (
     DenseCrf,
     crf_probabilities,
     label_energy,
     probability_energy,
     refine_cams,
 )
+from sfc.errors import UserError
 
 PAIRWISE = {
     "gaussian_sxy": 3.0,

@@ -1,4 +1,4 @@
-"""SFC's rule of two walks against the dense matrix, step by step; then over image files."""
+"""The rules of SFC, SIPE and IRN against walks by the dense matrix, step by step; then over image files."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,20 @@ from PIL import Image
 
 from sfc.data.manifest import Record
 from sfc.errors import UserError
+from sfc.irn.network import IrnNetwork, save_irn
 from sfc.localization.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
-from sfc.refinement.affinity import EdgeNetwork, save_edge_network
-from sfc.refinement.walk_labels import EdgeReader, refine_images, walk_labels
-from tests.refinement.test_random_walk import dense_walk
+from sfc.walk import walk_labels as walk_labels_module
+from sfc.walk.pseudo_labels import IrnReader, refine_images
+from sfc.walk.walk_labels import walk_labels
+from tests.walk.test_random_walk import dense_walk
 
-RULE = {"radius": 3, "beta": 8.0, "steps": 32, "power": 1.3, "second_power": 1.69, "background": 0.25}
-FUSION = {"prototype_weight": 0.3, "fg_gain": 2.0, "bg_offset": 0.4}
+WALK = {"radius": 3, "beta": 8.0, "steps": 32}
+SFC = {"foreground_power": 1.3, "background": 0.25, "whole_power": 1.69}
+SIPE = {"foreground_power": None, "background": None, "whole_power": 1.5}
+IRN = {"foreground_power": 1.0, "background": 0.25, "whole_power": None}
+RULE = {**WALK, **SFC}
+FUSION = {"weights": {"w": 1.0, "p": 0.3}, "fg_gain": 2.0, "bg_offset": 0.4}
 
 
 def resized(maps, height, width):
@@ -33,38 +39,63 @@ def resized(maps, height, width):
     return weights(maps.shape[1], height) @ maps @ weights(maps.shape[2], width).T
 
 
-def scores_by_the_rule(cam, edge, seen):
-    """(K', H, W) scores of one image in float64."""
-    size, (h, w) = cam.shape[1:], edge.shape
-    walk = {name: RULE[name] for name in ("radius", "beta", "steps")}
-
-    def walked(maps):
-        full = resized(dense_walk(maps, edge, **walk), 4 * h, 4 * w)[:, : seen[0], : seen[1]]
-        full = full if seen == size else resized(full, *size)
-        return full / full.max()
-
-    small = resized(cam, h, w)
-    second = walked(small ** RULE["second_power"])
-    first = walked(small[1:] ** RULE["power"])
-    return second + np.concatenate([np.full_like(first[:1], RULE["background"]), first])
+def walked(maps, edge, seen, size):
+    """Maps (C, h, w) float64 after the walk, at the image's size, with maximum 1."""
+    h, w = edge.shape
+    full = resized(dense_walk(maps, edge, **WALK), 4 * h, 4 * w)[:, : seen[0], : seen[1]]
+    full = full if seen == size else resized(full, *size)
+    return full / full.max()
 
 
+def scores_of_sfc(cam, edge, seen):
+    """(K', H, W) scores of one image in float64: a walk of all channels, and one of the classes beside a constant."""
+    small, size = resized(cam, *edge.shape), cam.shape[1:]
+    foreground = walked(small[1:] ** 1.3, edge, seen, size)
+    return walked(small**1.69, edge, seen, size) + np.concatenate([np.full_like(foreground[:1], 0.25), foreground])
+
+
+def scores_of_sipe(cam, edge, seen):
+    """A walk of all channels alone."""
+    return walked(resized(cam, *edge.shape) ** 1.5, edge, seen, cam.shape[1:])
+
+
+def scores_of_irn(cam, edge, seen):
+    """A walk of the classes alone, beside a constant."""
+    foreground = walked(resized(cam, *edge.shape)[1:], edge, seen, cam.shape[1:])
+    return np.concatenate([np.full_like(foreground[:1], 0.25), foreground])
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference"),
+    [(SFC, scores_of_sfc), (SIPE, scores_of_sipe), (IRN, scores_of_irn)],
+    ids=["sfc", "sipe", "irn"],
+)
 @pytest.mark.parametrize(("size", "seen"), [((22, 30), (22, 30)), ((22, 30), (11, 15)), ((9, 11), (18, 22))])
-def test_labels_follow_the_rule(size, seen):
+def test_labels_follow_the_rule(size, seen, rule, reference):
     rng = np.random.default_rng(0)
     h, w = -(-seen[0] // 4), -(-seen[1] // 4)
     edge = rng.random((2, h, w)).astype(np.float32) ** 2
     cams = [resized(rng.random((k, 3, 4)), *size).astype(np.float32) for k in (3, 2)]
-    labels = walk_labels(list(map(torch.tensor, cams)), torch.tensor(edge), seen=seen, **RULE)
+    if rule is IRN:  # else no class is below a quarter of its maximum anywhere, and the constant wins nowhere
+        cams = [cam**6 for cam in cams]
+    labels = walk_labels(list(map(torch.tensor, cams)), torch.tensor(edge), seen=seen, **WALK, **rule)
     winners = set()
     for label, cam, e in zip(labels, cams, edge, strict=True):
-        scores = np.sort(scores_by_the_rule(cam.astype(float), e.astype(float), seen), axis=0)
-        expected = scores_by_the_rule(cam.astype(float), e.astype(float), seen).argmax(axis=0)
-        clear = scores[-1] - scores[-2] > 1e-5
+        scores = reference(cam.astype(float), e.astype(float), seen)
+        best = np.sort(scores, axis=0)
+        clear = best[-1] - best[-2] > 1e-5
         assert clear.mean() > 0.99
-        np.testing.assert_array_equal(label.numpy()[clear], expected[clear])
+        np.testing.assert_array_equal(label.numpy()[clear], scores.argmax(axis=0)[clear])
         winners.update(label.unique().tolist())
     assert winners == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("rule", "channels"), [(SFC, 5), (SIPE, 3), (IRN, 2)], ids=["sfc", "sipe", "irn"])
+def test_no_map_walks_that_no_rule_asks_for(monkeypatch, rule, channels):
+    seen = []
+    monkeypatch.setattr(walk_labels_module, "random_walk", lambda maps, *_, **__: seen.append(maps.shape[1]) or maps)
+    walk_labels([torch.rand(3, 8, 8)], torch.zeros(1, 2, 2), seen=(8, 8), **WALK, **rule)
+    assert seen == [channels]
 
 
 def test_classes_without_activation_lose_to_the_background():
@@ -97,21 +128,21 @@ def images(tmp_path):
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "irn.safetensors"
     torch.manual_seed(0)
-    save_edge_network(EdgeNetwork(arch="resnet18"), path)
+    save_irn(IrnNetwork(arch="resnet18"), path)
     return path
 
 
 def reader(network, **settings):
     settings = {"scale": 1.0, "flip": True, "precision": "fp32", "device": torch.device("cpu"), **settings}
-    return EdgeReader(network, **settings)
+    return IrnReader(network, **settings)
 
 
 @pytest.mark.parametrize(("scale", "workers"), [(1.0, 0), (0.5, 2)])
 def test_images_are_labelled_in_order(images, network, scale, workers):
     records, store = images
     batches = [[records[0], records[2], records[4]], [records[1]], [records[3]]]
-    edges = reader(network, scale=scale)
-    refined = list(refine_images(batches, store, edges, fusion=FUSION, rule=RULE, workers=workers))
+    irn = reader(network, scale=scale)
+    refined = list(refine_images(batches, store, irn, fusion=FUSION, rule=RULE, workers=workers))
     assert [id for id, _ in refined] == ["im0", "im2", "im4", "im1", "im3"]
     for id, label in refined:
         record = records[int(id[2:])]
@@ -120,9 +151,9 @@ def test_images_are_labelled_in_order(images, network, scale, workers):
         if not record.labels:
             assert not label.any()
             continue
-        edge, seen = edges([record])
+        edge, seen = irn([record])
         assert seen == (max(1, round(record.height * scale)), max(1, round(record.width * scale)))
-        cam = fuse(normalise_scales(store.read(id), label.shape), **FUSION)
+        cam = fuse(normalise_scales(store.read(id), label.shape), ("w", "p"), **FUSION)
         (expected,) = walk_labels([cam], edge, seen=seen, **RULE)
         keys = np.array([0, *(i + 1 for i in record.labels)])
         assert (label == keys[expected.numpy()]).mean() > 0.99  # edges of a batch and of one image differ in rounding
@@ -131,9 +162,10 @@ def test_images_are_labelled_in_order(images, network, scale, workers):
 def test_the_kind_that_stands_for_the_method_walks_alone(images, network):
     records, store = images
     store.fused = ("p",)
-    ((_, label),) = refine_images([[records[0]]], store, reader(network), fusion=FUSION, rule=RULE, workers=0)
+    fusion = {"weights": {"p": 1.0}, "fg_gain": 2.0, "bg_offset": 0.4}
+    ((_, label),) = refine_images([[records[0]]], store, reader(network), fusion=fusion, rule=RULE, workers=0)
     edge, seen = reader(network)([records[0]])
-    cam = fuse(normalise_scales(store.read("im0"), label.shape)[1:], **FUSION)
+    cam = fuse(normalise_scales(store.read("im0"), label.shape)[1:], ("p",), **fusion)
     (expected,) = walk_labels([cam], edge, seen=seen, **RULE)
     np.testing.assert_array_equal(label, expected.numpy())  # class 0 is label 1
 

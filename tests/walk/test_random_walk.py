@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfc.refinement.pair_paths import path
-from sfc.refinement.random_walk import _chebyshev_weights, random_walk
+from sfc.irn.pair_paths import path
+from sfc.walk.random_walk import _chebyshev_weights, random_walk
 
 
 def dense_transition(edge, radius, beta):

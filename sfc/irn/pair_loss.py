@@ -1,4 +1,4 @@
-"""The affinity loss of IRN on all pixel pairs of a batch, one offset at a time."""
+"""The loss of IRN's network on all pixel pairs of a batch, one offset at a time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sfc.data.images import IGNORE
 from sfc.errors import UserError
-from sfc.refinement.pair_paths import FlatPath, flat_paths, path_maxima
+from sfc.irn.pair_paths import FlatPath, flat_paths, path_maxima
 from sfc.training.distributed import global_mean
 
-IGNORE = 255
 EPS = 1e-5  # inside the logarithm, public implementation
 _CHUNK_PIXELS = 1 << 18  # worked on at once; at radius 10 each takes 1.2 kB
 

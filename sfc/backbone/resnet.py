@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sfc.errors import UserError
-
-PREFIX = "backbone."  # of the trunk's keys in the files this project writes
-CLASSIFIERS = ("fc.", "fc8.", "linear1000.")  # keys beside a trunk's in public weights files
+from sfc.backbone.trunk import Trunk
 
 
-class Backbone(nn.Module):
+class Backbone(Trunk):
     """ResNet without its classifier.
 
     Args:
@@ -103,12 +96,16 @@ def _set_dilation(layer: nn.Sequential, dilation: int) -> None:
             module.dilation = module.padding = (dilation, dilation)
 
 
-def fold_batch_norm(backbone: Backbone) -> Backbone:
+def fold_batch_norm(backbone: Trunk) -> Trunk:
     """Fold every batch norm's running statistics into the convolution before it, in place, for faster inference.
 
     Returns:
-        The same backbone; it must not be trained or saved any more. Features change by float rounding only.
+        The same trunk; it must not be trained or saved any more. Features change by float rounding only. Other
+        trunks than `Backbone` stay as they are: their modules need not run in the order that is relied on here, and
+        timm's batch norms hold activations.
     """
+    if not isinstance(backbone, Backbone):
+        return backbone
     for module in list(backbone.modules()):
         names = list(module._modules)
         for conv, norm in itertools.pairwise(names):
@@ -117,63 +114,3 @@ def fold_batch_norm(backbone: Backbone) -> Backbone:
                 parts[conv] = fuse_conv_bn_eval(parts[conv].eval(), parts[norm].eval())
                 parts[norm] = nn.Identity()
     return backbone
-
-
-def load_backbone_weights(backbone: Backbone, weights: str) -> None:
-    """Fill `backbone` in place.
-
-    Args:
-        weights: "none" keeps the random start; a torchvision name such as `ResNet50_Weights.IMAGENET1K_V1`
-            (downloaded and cached by torchvision); or the path of a safetensors or torch file with torchvision's
-            keys, or one written by this project (keys under "backbone."). Torch files are read without unpickling
-            code; half-precision weights are widened to float32.
-
-    Raises:
-        UserError: no such file or name, or keys or shapes that do not fit the architecture.
-    """
-    if weights == "none":
-        return
-    state = _read_weights(weights)
-    if any(key.startswith(PREFIX) for key in state):
-        state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
-    wanted = backbone.state_dict()
-    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    wrong = [k for k in state if k not in wanted or wanted[k].shape != state[k].shape]
-    if missing or wrong:
-        what = f"lacks {missing[0]}" if missing else f"has {wrong[0]}, which does not fit"
-        raise UserError(
-            f"{weights}: {what} ({len(missing)} keys missing, {len(wrong)} unfitting); "
-            "is it for the architecture named in backbone.arch?"
-        )
-    backbone.load_state_dict(state, strict=False)
-
-
-def _read_weights(weights: str) -> dict[str, Tensor]:
-    path = Path(weights)
-    if path.suffix == ".safetensors" or path.exists():
-        if not path.exists():
-            raise UserError(f"{weights}: no such weights file; put it there or set backbone.weights to none")
-        try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise UserError(f"{weights}: cannot be read as weights ({str(error).splitlines()[0]})") from None
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise UserError(f"{weights}: holds more than named tensors; save the model's state_dict alone")
-        return state
-    try:
-        return torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
-    except (ValueError, KeyError, AttributeError):
-        raise UserError(
-            f"backbone.weights: {weights} is neither a file nor a torchvision weights name "
-            "(such as ResNet50_Weights.IMAGENET1K_V1)"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"backbone.weights: {weights} could not be downloaded ({error}); "
-            "fetch it on another machine and give the file's path instead"
-        ) from None

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sfc.data.images import voc_palette
 from sfc.errors import UserError
-from sfc.refinement.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
 
 def _labels(count=4):

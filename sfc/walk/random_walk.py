@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfc.refinement.pair_paths import offsets, pair_affinities
+from sfc.irn.pair_paths import offsets, pair_affinities
 
 # Left out, beside an affinity of 1 with itself: 256 steps can carry no more than 2e-6 of a map through such entries.
 _NO_AFFINITY = 1e-10

@@ -1,4 +1,4 @@
-"""The edge network: sizes, what learns, mirror images, files."""
+"""IRN's network: sizes, what learns, mirror images, files."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,15 @@ import torch
 from PIL import Image
 
 from sfc.errors import UserError
-from sfc.refinement.affinity import EdgeNetwork, EdgeObjective, load_edge_network, save_edge_network
-from sfc.refinement.pair_loss import pair_loss
+from sfc.irn.network import IrnNetwork, load_irn, save_irn
+from sfc.irn.objective import IrnObjective
+from sfc.irn.pair_loss import pair_loss
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return EdgeNetwork(arch="resnet18").eval()
+    return IrnNetwork(arch="resnet18").eval()
 
 
 def batch(crop=48, seed=0):
@@ -38,7 +39,7 @@ def test_one_logit_for_every_four_by_four_pixels_of_any_image(network, size):
     ("arch", "channels"), [("resnet34", (64, 64, 128, 256, 512)), ("resnet50", (64, 256, 512, 1024, 2048))]
 )
 def test_heads_are_those_of_the_paper_on_any_trunk(arch, channels):
-    network = EdgeNetwork(arch=arch).eval()
+    network = IrnNetwork(arch=arch).eval()
     assert network(torch.zeros(1, 3, 40, 24)).shape == (1, 10, 6)
     learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert learnt == 32 * sum(channels) + 5 * 2 * 32 + 160 + 1
@@ -53,7 +54,7 @@ def test_flip_averages_the_logits_of_both_images(network):
 
 def test_objective_is_the_pair_loss_at_a_quarter_of_the_crop(network):
     sample = batch()
-    objective = EdgeObjective(network, radius=3).train()
+    objective = IrnObjective(network, radius=3).train()
     losses = objective(sample)
     small = [np.asarray(Image.fromarray(m.numpy()).resize((12, 12), Image.Resampling.NEAREST)) for m in sample["mask"]]
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) * 255
@@ -67,7 +68,7 @@ def test_objective_is_the_pair_loss_at_a_quarter_of_the_crop(network):
 
 def test_heads_learn_and_the_trunk_does_not(network):
     torch.manual_seed(0)
-    objective = EdgeObjective(EdgeNetwork(arch="resnet18"), radius=3).train()
+    objective = IrnObjective(IrnNetwork(arch="resnet18"), radius=3).train()
     state = {name: value.clone() for name, value in objective.state_dict().items()}
     optimiser = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.01)
     losses = []
@@ -84,20 +85,20 @@ def test_heads_learn_and_the_trunk_does_not(network):
 
 def test_file_rebuilds_the_network(network, tmp_path):
     path = tmp_path / "irn.safetensors"
-    save_edge_network(network, path)
+    save_irn(network, path)
     first = path.read_bytes()
-    loaded = load_edge_network(path, "cpu")
+    loaded = load_irn(path, "cpu")
     images = torch.randn(1, 3, 20, 20)
     torch.testing.assert_close(loaded(images), network(images), rtol=1e-4, atol=1e-5)
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
-    save_edge_network(loaded, path)
+    save_irn(loaded, path)
     assert path.read_bytes() == first
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: no such file; run the stage train_irn first"):
-        load_edge_network(tmp_path / "none.safetensors", "cpu")
+        load_irn(tmp_path / "none.safetensors", "cpu")
     (tmp_path / "bad.safetensors").write_bytes(b"no safetensors")
     with pytest.raises(UserError, match=r"bad\.safetensors: not what the stage train_irn"):
-        load_edge_network(tmp_path / "bad.safetensors", "cpu")
+        load_irn(tmp_path / "bad.safetensors", "cpu")

@@ -11,22 +11,11 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from sfc.data.images import voc_palette
+from sfc.data.images import palette_png
 from sfc.data.manifest import Record
 from sfc.errors import UserError
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
-
-_PALETTE = voc_palette().tobytes()
-
-
-def palette_png(label: np.ndarray) -> bytes:
-    """A label map (H, W) uint8 as a PNG file in VOC's colours."""
-    image = Image.fromarray(label)
-    image.putpalette(_PALETTE)
-    png = io.BytesIO()
-    image.save(png, format="PNG")
-    return png.getvalue()
 
 
 class LabelArchiveWriter:

@@ -1,0 +1,92 @@
+"""Weights of trunks: from torchvision or timm by name, or from files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sfc.backbone.timm_trunk import TimmTrunk, pretrained_state
+from sfc.backbone.trunk import Trunk
+from sfc.errors import UserError
+
+PREFIX = "backbone."  # of the trunk's keys in the files this project writes
+CLASSIFIERS = ("fc.", "fc8.", "linear1000.")  # keys beside a trunk's in public weights files
+
+
+def load_backbone_weights(backbone: Trunk, weights: str) -> None:
+    """Fill `backbone` in place.
+
+    Args:
+        weights: "none" keeps the random start; a torchvision name such as `ResNet50_Weights.IMAGENET1K_V1`
+            (downloaded and cached by torchvision); "timm", the weights of a timm model's name (downloaded and cached
+            by timm); or the path of a safetensors or torch file with the model's keys in torchvision or timm, or one
+            written by this project (keys under "backbone."). A classifier's keys are left out. Torch files are read
+            without unpickling code; half-precision weights are widened to float32.
+
+    Raises:
+        UserError: no such file or name, or keys or shapes that do not fit the architecture.
+    """
+    if weights == "none":
+        return
+    state = _pretrained(backbone) if weights == "timm" else _read_weights(weights)
+    if any(key.startswith(PREFIX) for key in state):
+        state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    if isinstance(backbone, TimmTrunk):
+        state = backbone.part_of(state)
+    else:
+        state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
+    wanted = backbone.state_dict()
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    wrong = [k for k in state if k not in wanted or wanted[k].shape != state[k].shape]
+    if missing or wrong:
+        what = f"lacks {missing[0]}" if missing else f"has {wrong[0]}, which does not fit"
+        raise UserError(
+            f"{weights}: {what} ({len(missing)} keys missing, {len(wrong)} unfitting); "
+            "is it for the architecture named in backbone.arch?"
+        )
+    backbone.load_state_dict(state, strict=False)
+
+
+def _pretrained(backbone: Trunk) -> dict[str, Tensor]:
+    if not isinstance(backbone, TimmTrunk):
+        raise UserError(
+            "backbone.weights: timm stands for the weights of a model whose backbone.arch is timm/NAME; "
+            "give a torchvision weights name, a file, or none"
+        )
+    return pretrained_state(backbone)
+
+
+def _read_weights(weights: str) -> dict[str, Tensor]:
+    path = Path(weights)
+    if path.suffix == ".safetensors" or path.exists():
+        if not path.exists():
+            raise UserError(f"{weights}: no such weights file; put it there or set backbone.weights to none")
+        try:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise UserError(f"{weights}: cannot be read as weights ({str(error).splitlines()[0]})") from None
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise UserError(f"{weights}: holds more than named tensors; save the model's state_dict alone")
+        return state
+    try:
+        return torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
+    except (ValueError, KeyError, AttributeError):
+        raise UserError(
+            f"backbone.weights: {weights} is neither a file nor a torchvision weights name "
+            "(such as ResNet50_Weights.IMAGENET1K_V1)"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"backbone.weights: {weights} could not be downloaded ({error}); "
+            "fetch it on another machine and give the file's path instead"
+        ) from None

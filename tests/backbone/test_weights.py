@@ -1,0 +1,84 @@
+"""Weights of timm's models: from files of the whole model, from files of this project, by name."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from sfc.backbone import build_trunk, load_backbone_weights
+from sfc.errors import UserError
+from tests.methods.tiny import base_network
+
+ARCHS = ["test_convnext", "regnetx_002", "test_vit", "vit_small_patch14_dinov2"]
+
+
+def trunk(arch):
+    return build_trunk(arch, output_stride=16, frozen_stages=0, batch_norm="frozen")
+
+
+def equal(net, model):
+    whole = model.state_dict()
+    return all(torch.equal(value, whole[name]) for name, value in net.model.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_file_of_the_whole_model_fits_and_its_classifier_is_left_out(tmp_path, arch):
+    model, net = timm.create_model(arch, num_classes=7), trunk(f"timm/{arch}")
+    save_file(model.state_dict(), tmp_path / "a.safetensors")
+    torch.save({name: value.half() for name, value in model.state_dict().items()}, tmp_path / "a.pth")
+    load_backbone_weights(net, str(tmp_path / "a.safetensors"))
+    assert equal(net, model)
+    load_backbone_weights(net, str(tmp_path / "a.pth"))
+    assert equal(net, model.half().float())
+
+
+def test_file_of_this_project_fits_another_network(tmp_path):
+    network, net = base_network(arch="timm/test_convnext"), trunk("timm/test_convnext")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, tmp_path / "a.safetensors")
+    load_backbone_weights(net, str(tmp_path / "a.safetensors"))
+    assert equal(net, network.backbone.model)
+    save_file(net.state_dict(), tmp_path / "b.safetensors")
+    again = trunk("timm/test_convnext")
+    load_backbone_weights(again, str(tmp_path / "b.safetensors"))
+    assert equal(again, net.model)
+
+
+@pytest.mark.parametrize("arch", ["test_convnext2", "test_vit"])
+def test_file_of_another_model_is_refused(tmp_path, arch):
+    save_file(timm.create_model(arch).state_dict(), tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"a\.safetensors: .* is it for the architecture named in backbone\.arch\?"):
+        load_backbone_weights(trunk("timm/test_convnext"), str(tmp_path / "a.safetensors"))
+
+
+def test_weights_of_timms_name_are_asked_for_by_it(monkeypatch):
+    net = trunk("timm/test_convnext.r160_in1k")
+    create, asked, model = timm.create_model, [], timm.create_model("test_convnext")
+
+    def created(name, *, pretrained):
+        asked.append((name, pretrained))
+        return model
+
+    monkeypatch.setattr(timm, "create_model", created)
+    load_backbone_weights(net, "timm")
+    monkeypatch.setattr(timm, "create_model", create)
+    assert asked == [("test_convnext.r160_in1k", True)]
+    assert equal(net, model)
+
+
+def test_what_cannot_be_downloaded_is_told_in_one_line(monkeypatch):
+    def offline(name, *, pretrained):
+        raise OSError("no route\nto the host")
+
+    net = trunk("timm/test_convnext")
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError) as error:
+        load_backbone_weights(net, "timm")
+    assert str(error.value) == (
+        "backbone.weights: timm gives no weights of test_convnext (no route to the host); "
+        "give the path of a file with them, or none"
+    )
+
+
+def test_timms_weights_are_for_timms_models():
+    with pytest.raises(UserError, match=r"^backbone\.weights: timm stands for .* backbone\.arch is timm/NAME"):
+        load_backbone_weights(trunk("resnet18"), "timm")
