@@ -138,6 +138,14 @@ def _check_together(params: Params, source: str) -> None:
     if method not in _methods():
         near = nearest(method, _methods())
         raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
+    for name, known in _methods().items():
+        for use in FUSION_USES:
+            weights, kinds = params.get(f"fusion.{name}.{use}").weights, known.network.fused
+            if set(weights) != set(kinds):
+                raise UserError(
+                    f"{source}: fusion.{name}.{use}.weights: of {', '.join(weights)}, but the CAMs that stand for {name} "
+                    f"are {', '.join(kinds)}; name these"
+                )
     if params.get("analyse.split") not in params.get("cam.splits"):
         raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
 

@@ -161,6 +161,11 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
             {"prototype": -1.0},
             "param fusion.sfc.crf.weights.prototype: input should be greater than or equal to 0",
         ),
+        (
+            "fusion.sipe.eval.weights",
+            {"classifier": 1.0},
+            "fusion.sipe.eval.weights: of classifier, but the CAMs that stand for sipe are prototype; name these",
+        ),
         ("fusion.sfc.walk.background", None, "fusion.sfc.walk.background: stands beside the walk of the foreground"),
         ("fusion.sipe.walk.background", 0.2, "fusion.sipe.walk.background: stands beside the walk of the foreground"),
         ("fusion.sipe.walk.whole_power", None, "fusion.sipe.walk.whole_power: there is no walk"),

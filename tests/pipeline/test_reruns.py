@@ -1,7 +1,6 @@
 """Which stages a change reruns: the table a person plans experiments with."""
 
 import json
-from pathlib import Path
 
 import pytest
 
