@@ -11,8 +11,7 @@ from sfc.config import Irn
 from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import LabelledCrops
 from sfc.data.manifest import read_manifest
-from sfc.irn.network import IrnNetwork, save_irn
-from sfc.irn.objective import IrnObjective
+from sfc.irn.network import IrnNetwork, IrnObjective, save_irn
 from sfc.label_archive import LabelArchive
 from sfc.training import distributed
 from sfc.training.optim import sgd

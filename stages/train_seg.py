@@ -15,8 +15,7 @@ from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
-from sfc.segmentation.segmenter import Segmenter
-from sfc.segmentation.trunk import load_trunk_weights
+from sfc.segmentation.segmenter import Segmenter, load_trunk_weights
 from sfc.training import distributed
 from sfc.training.optim import sgd
 from stages._stage import device, say, stage, weights_path

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sfc.segmentation.trunk import build_seg_trunk, freeze_batch_norm
+from sfc.backbone import Trunk, build_trunk, load_backbone_weights
+from sfc.segmentation.wide_resnet import WideResNet38, load_wide_weights
 
 
 class Segmenter(nn.Module, ABC):
@@ -45,9 +46,9 @@ class Segmenter(nn.Module, ABC):
         }
         self.num_classes = num_classes
         self.image_scale = image_scale
-        self.backbone = build_seg_trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.backbone = _trunk(arch, frozen_stages=frozen_stages, batch_norm=batch_norm)
         if batch_norm == "frozen":
-            freeze_batch_norm(self.backbone)
+            _freeze_batch_norm(self.backbone)
 
     @abstractmethod
     def head(self) -> list[nn.Conv2d]:
@@ -62,3 +63,23 @@ class Segmenter(nn.Module, ABC):
             {"params": [c.weight for c in head], "lr": lr * head_lr_scale, "weight_decay": weight_decay},
             {"params": biases, "lr": lr * head_lr_scale * 2, "weight_decay": 0.0},
         ]
+
+
+def _trunk(arch: str, *, frozen_stages: int, batch_norm: str) -> Trunk:
+    """An untrained trunk of output stride 8: wideresnet38, or a name `build_trunk` knows; raises UserError as that."""
+    if arch == "wideresnet38":
+        return WideResNet38(frozen_stages=frozen_stages, batch_norm=batch_norm)
+    return build_trunk(arch, output_stride=8, frozen_stages=frozen_stages, batch_norm=batch_norm)
+
+
+def load_trunk_weights(trunk: Trunk, weights: str) -> None:
+    """Fill `trunk` in place, see `load_backbone_weights` and `load_wide_weights`; raises UserError as they do."""
+    load = load_wide_weights if isinstance(trunk, WideResNet38) else load_backbone_weights
+    load(trunk, weights)
+
+
+def _freeze_batch_norm(trunk: nn.Module) -> None:
+    """Let the scale and shift of every batch norm keep their values, as their statistics do."""
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)

@@ -8,8 +8,7 @@ from PIL import Image
 from sfc.analysis.images import shared_features
 from sfc.data.manifest import Record
 from sfc.errors import UserError
-from sfc.irn.network import IrnNetwork, load_irn, save_irn
-from sfc.irn.objective import IrnObjective
+from sfc.irn.network import IrnNetwork, IrnObjective, load_irn, save_irn
 from sfc.localization.multiscale import infer_cams
 from sfc.methods import load_cam_network, save_cam_network
 from sfc.methods.base import BaseObjective

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from sfc.errors import UserError
-from sfc.irn.network import IrnNetwork, load_irn, save_irn
-from sfc.irn.objective import IrnObjective
+from sfc.irn.network import IrnNetwork, IrnObjective, load_irn, save_irn
 from sfc.irn.pair_loss import pair_loss
 
 
