@@ -143,8 +143,8 @@ def _check_together(params: Params, source: str) -> None:
             weights, kinds = params.get(f"fusion.{name}.{use}").weights, known.network.fused
             if set(weights) != set(kinds):
                 raise UserError(
-                    f"{source}: fusion.{name}.{use}.weights: of {', '.join(weights)}, but the CAMs that stand for {name} "
-                    f"are {', '.join(kinds)}; name these"
+                    f"{source}: fusion.{name}.{use}.weights: of {', '.join(weights)}, but the CAMs that stand for "
+                    f"{name} are {', '.join(kinds)}; name these"
                 )
     if params.get("analyse.split") not in params.get("cam.splits"):
         raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
