@@ -109,7 +109,9 @@ class Facts:
                 raise UserError(f"{path}: no such file or folder; dvc pull it, or see dataset.root")
             if not reaches_copies(path):
                 raise UserError(f"{path}: an experiment's copy of the project would not have it; {REMEDY}")
-        if new := git("ls-files", "--others", "--exclude-standard", "--", *paths).splitlines() if paths else []:
+        inside = [path for path in paths if not Path(path).is_absolute()]
+        new = git("ls-files", "--others", "--exclude-standard", "--", *inside).splitlines() if inside else []
+        if new:
             raise UserError(f"{new[0]}: git does not know it, so experiments would run without it; git add it")
         with Repo() as repo:
             anchor = next(iter(repo.index.stages))

@@ -157,8 +157,10 @@ def _run_missing(runs: list[Run], measured: list[str], facts: Facts, jobs: int) 
     failed = _queue.work_off([run.name for run in missing], jobs)
     done = _done(missing, facts)
     if other := [run.name for run in missing if run.name not in failed and run.name not in done]:
-        say(f"left out, since code, data or params were edited while they were queued or ran: {', '.join(other)}")
-    return failed + other
+        raise UserError(
+            f"code, data or params were edited while these were queued or ran; start again: {', '.join(other)}"
+        )
+    return failed
 
 
 def _figures(runs: list[Run], measured: list[str], done: dict[str, str]) -> pd.DataFrame:

@@ -37,9 +37,9 @@ params = yaml.safe_load(open("params.yaml"))
 train, msdw, bank = params["train_cam"], params["msdw"], params["ibr"]["n"]
 home = pathlib.Path(os.environ["DVC_ROOT"])
 pathlib.Path("out").mkdir(exist_ok=True)
-if (home / "hang").exists():
+while (home / "hang").exists():
     (home / "hanging").write_text("")
-    time.sleep(60)
+    time.sleep(0.1)
 if (home / "broken").exists() and train["random_seed"] == 0:
     sys.exit(3)
 with open(home / "ran", "a") as log:
