@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -27,12 +28,21 @@ ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}
 
 
 def run_dvc(*args: str) -> None:
-    """A dvc command, which an interruption of this process does not reach: DVC puts the workspace aside to queue it."""
-    command = [sys.executable, "-m", "dvc", *args]
-    done = subprocess.run(command, env=ENVIRONMENT, start_new_session=True, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr + done.stdout).strip().splitlines() or ["no word of why"]
-        errors = [line for line in said if line.startswith("ERROR")] or said
+    """A dvc command that goes on to its end if this process is interrupted or killed: DVC puts a person's edits aside
+    while it queues, and back afterwards.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:  # a pipe would break, or wait for the workers' end
+        command = [sys.executable, "-m", "dvc", *args]
+        process = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, stdout=said, stderr=said)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+        said.seek(0)
+        lines = said.read().strip().splitlines() or ["no word of why"]
+    if process.returncode:
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
         raise UserError(f"dvc {' '.join(args[:3])}: {errors[-1].removeprefix('ERROR: ')}")
 
 
@@ -65,7 +75,9 @@ def work_off(names: list[str], jobs: int) -> list[str]:
     Args:
         jobs: experiments at a time.
     """
-    quiet, shown = QUIET, None
+    start = ("queue", "start", "--jobs", str(jobs))
+    run_dvc(*start)
+    quiet, shown = 0, None
     while True:
         now = states()
         count = Counter(now.get(name, "Success") for name in names)
@@ -76,9 +88,9 @@ def work_off(names: list[str], jobs: int) -> list[str]:
         quiet = 0 if _working() else quiet + 1
         if not count["Queued"] + count["Running"]:
             return [name for name in names if now.get(name) == "Failed"]
-        if quiet > QUIET:  # the first time, and where workers left just before the last was queued, or were killed
+        if quiet == QUIET:  # they left just before the last was queued, or were killed
             settle()
-            run_dvc("queue", "start", "--jobs", str(jobs))
+            run_dvc(*start)
             quiet = 0
         time.sleep(POLL)
 

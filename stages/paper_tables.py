@@ -157,9 +157,8 @@ def _run_missing(runs: list[Run], measured: list[str], facts: Facts, jobs: int) 
     failed = _queue.work_off([run.name for run in missing], jobs)
     done = _done(missing, facts)
     if other := [run.name for run in missing if run.name not in failed and run.name not in done]:
-        raise UserError(
-            f"code, data or params were edited while these were queued or ran; start again: {', '.join(other)}"
-        )
+        names = ", ".join(other)
+        raise UserError(f"no figures of this code, data and params (edited meanwhile?): {names}; start again")
     return failed
 
 

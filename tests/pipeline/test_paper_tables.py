@@ -137,7 +137,7 @@ def rows(project):
 V = ("--tables", "6", "--seeds", "1")
 
 
-def test_runs_once_side_by_side_and_leaves_the_workspace_alone(project):
+def test_runs_once_and_leaves_the_workspace_alone(project):
     before = state(project)
     listed = tables(project, "--tables", "6", "--seeds", "2", "--dry-run").stdout.splitlines()
     assert [line.split()[0][:-7] for line in listed] == ["tables-V-seed0-", "tables-V-seed1-"]
@@ -240,6 +240,27 @@ def test_the_next_start_goes_on(project, by, stopped):
     assert ran(project) == ["cam sfc 0", "train sfc 0"]
     assert rows(project)["miou"][0] == pytest.approx(SCORE)
     assert state(project) == before
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
+    before = state(project)
+    command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4"]
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL)
+
+    def queueing():
+        return [p for p in psutil.process_iter(["cmdline", "cwd"])
+                if p.info["cwd"] == str(project.root) and "--queue" in (p.info["cmdline"] or ())]  # fmt: skip
+
+    while not queueing() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(1)  # DVC has begun to put the edits of the workspace aside
+    os.kill(process.pid, by)
+    assert process.wait(60) != 0
+    psutil.wait_procs(queueing(), timeout=60)
+    assert state(project) == before
+    assert project.git("stash", "list") == ""
+    assert project.dvc("queue", "status").count("Queued") in (0, 1)
 
 
 def test_what_would_not_be_in_a_copy_is_refused_before_anything_is_queued(project):
