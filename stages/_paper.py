@@ -23,17 +23,19 @@ class Setting:
 
 
 SETTINGS = {  # what a setting does not name has the value of params.yaml
-    "Base": Setting({"sfc.method": "cam"}, "classifier", 55.1),
+    "Base": Setting({"train_cam.method": "base"}, "classifier", 55.1),
     # what the settings below start from: they classify each image at half size too, which Base does not
-    "both scales": Setting({"sfc.method": "sfc", **WITH_DC, **NO_BANK, **NO_PROTO, **NO_SCALE}, "classifier", None),
-    "I": Setting({"sfc.method": "sfc", **WITH_DC, **NO_PROTO, **NO_SCALE}, "classifier", 55.9),
-    "II": Setting({"sfc.method": "sfc", **WITH_DC, **NO_BANK}, "sum", 62.4),
-    "III": Setting({"sfc.method": "sfc", **WITH_DC, **NO_SCALE}, "sum", 62.4),
-    "IV": Setting({"sfc.method": "sfc", **WITH_DC, **NO_PROTO}, "sum", 58.1),
-    "V": Setting({"sfc.method": "sfc", **WITH_DC}, "sum", 64.7),
-    "VI": Setting({"sfc.method": "sfc", **NO_DC_PROTO, **NO_DC_SCALE}, "sum", 62.0),
-    "VII": Setting({"sfc.method": "sfc", "msdw.dc_proto": True, **NO_DC_SCALE}, "sum", 63.7),
-    "VIII": Setting({"sfc.method": "sfc", **NO_DC_PROTO, "msdw.dc_scale": True}, "sum", 63.6),
+    "both scales": Setting(
+        {"train_cam.method": "sfc", **WITH_DC, **NO_BANK, **NO_PROTO, **NO_SCALE}, "classifier", None
+    ),
+    "I": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_PROTO, **NO_SCALE}, "classifier", 55.9),
+    "II": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_BANK}, "sum", 62.4),
+    "III": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_SCALE}, "sum", 62.4),
+    "IV": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_PROTO}, "sum", 58.1),
+    "V": Setting({"train_cam.method": "sfc", **WITH_DC}, "sum", 64.7),
+    "VI": Setting({"train_cam.method": "sfc", **NO_DC_PROTO, **NO_DC_SCALE}, "sum", 62.0),
+    "VII": Setting({"train_cam.method": "sfc", "msdw.dc_proto": True, **NO_DC_SCALE}, "sum", 63.7),
+    "VIII": Setting({"train_cam.method": "sfc", **NO_DC_PROTO, "msdw.dc_scale": True}, "sum", 63.6),
 }
 RUNS = {
     4: ("Base", "both scales", "I", "II", "III", "IV", "V"),
@@ -59,10 +61,10 @@ GAINS = {  # Table 7
     "V": {"miou": 9.6, "miou_many": 9.5, "miou_medium": 6.5, "miou_few": 12.9},
 }
 
-METHODS = {"cam": "classifier", "sipe": "prototype", "sfc": "sum"}  # the CAM each method is scored by
+METHODS = ("base", "sipe", "sfc")
 PRODUCTS = {"cam": "CAM", "crf": "CRF", "pseudo_labels": "pseudo-labels", "seg": "segmentation"}
 VOC = {  # Table 1 on train (Base: Table 4); the 1,464 images with official masks
-    ("cam", "cam", "train"): 55.1,
+    ("base", "cam", "train"): 55.1,
     ("sipe", "cam", "train"): 58.6,
     ("sipe", "crf", "train"): 64.7,
     ("sipe", "pseudo_labels", "train"): 68.0,
@@ -126,7 +128,7 @@ def _entries(number: int, rows: pd.DataFrame, sets: Sequence[str]):
 
 def _marks(number: int, setting: Setting) -> list[str]:
     switches = ("ibr.n", "msdw.w_proto", "msdw.w_scale") if number == 4 else ("msdw.dc_proto", "msdw.dc_scale")
-    sfc = setting.changes["sfc.method"] == "sfc"
+    sfc = setting.changes["train_cam.method"] == "sfc"
     return ["yes" if sfc and setting.changes.get(name, True) else "no" for name in switches]
 
 
@@ -138,17 +140,23 @@ def _figures(rows: pd.DataFrame, run: str, cam: str, name: str = "miou") -> pd.S
 
 
 def main_table(rows: pd.DataFrame, *, paper: dict[tuple[str, str, str], float]) -> str:
-    """Tables 1 to 3: every product of the three methods; `rows` as in `ablation_table`, with `product`."""
+    """Tables 1 to 3: every product of the three methods.
+
+    Args:
+        rows: as in `ablation_table`, with `product` and `stands_for`, the map that a method is scored by.
+        paper: of `main_figures`.
+    """
     lines = []
-    for method, cam in METHODS.items():
+    for method in METHODS:
         for product, name in PRODUCTS.items():
-            part = rows[(rows["run"] == method) & (rows["product"] == product) & rows["map"].isin([cam, "labels"])]
+            own = rows["map"] == rows["stands_for"]
+            part = rows[own & (rows["run"] == method) & (rows["product"] == product)]
             for split in part["split"].unique():
                 values = part[part["split"] == split].set_index("seed")["miou"].dropna()
                 figure = paper.get((method, product, split))
                 figure = "-" if figure is None else f"{figure:.1f}"
                 lines.append([method, name, split, str(len(values)), spread(values), figure])
-    title = "### Tables 1 to 3: Base (cam), SIPE and SFC, mIoU\n\n"
+    title = "### Tables 1 to 3: Base, SIPE and SFC, mIoU\n\n"
     return title + _markdown(["method", "product", "split", "seeds", "ours", "paper"], lines)
 
 

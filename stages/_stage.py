@@ -24,6 +24,7 @@ from tqdm import tqdm
 from sfc.config_types import Section
 from sfc.errors import UserError
 from sfc.params import Params, load_params, method_section_names
+from stages._gpu import gpu_index
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ def progress(items: Iterable, *, total: int | None = None, label: str = "") -> I
 
 
 def device() -> torch.device:
-    """SFC_DEVICE if set, else this process's GPU, else the CPU."""
+    """SFC_DEVICE if set, else this process's GPU (an experiment of DVC's queue has one to itself), else the CPU."""
     name = os.environ.get("SFC_DEVICE")
     if name is None:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{gpu_index()}" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     try:
         return torch.device(name)

@@ -1,32 +1,57 @@
-"""The paper's tables on the data set that params.yaml names; no DVC stage, but a command that runs experiments."""
+"""The paper's tables on the data set that params.yaml names; no DVC stage, but a command that queues experiments."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import pandas as pd
+import torch
 
 from sfc.errors import UserError
-from sfc.params import Params, load_params
-from stages._experiments import Figures, Fingerprints, Run
+from stages import _queue
+from stages._copies import REMEDY, reaches_copies
+from stages._facts import Facts, read_params, value
 from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
 from stages._stage import output, say
-from stages._workspace import Workspace
+
+SEED = "train_cam.random_seed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the tables with one seed, as the experiment `name`, which ends in the digest of all that decides it."""
+
+    row: str
+    seed: int
+    changes: dict[str, str]  # param -> value as typed
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"tables-{self.row.replace(' ', '-')}-seed{self.seed}-{self.digest[:7]}"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="sfc.random_seed 0, 1, ...")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help=f"{SEED} 0, 1, ...")
 @click.option("--tables", metavar="4,5,6,7", default="4,5,6,7", show_default=True, help="Which of the ablations.")
-@click.option("--main", "main_results", is_flag=True, help="Instead: the whole pipeline of the methods cam, sipe, sfc.")
+@click.option("--main", "main_results", is_flag=True, help=f"Instead: the whole pipeline of {', '.join(METHODS)}.")
 @click.option("--products", metavar="cam,crf,...", help=f"With --main: what to measure of {', '.join(PRODUCTS)}.")
+@click.option("--jobs", type=click.IntRange(1), help="Experiments at a time  [default: one a GPU, or one]")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file; the CSV beside it has its name.")
-@click.option("--dry-run", is_flag=True, help="List the runs and which are done; run and write nothing.")
-def main(seeds: int, tables: str, main_results: bool, products: str | None, out: Path | None, dry_run: bool) -> None:
-    """Run the experiments behind the paper's tables by `dvc exp run`, and set our figures beside the paper's.
+@click.option("--dry-run", is_flag=True, help="List the experiments and their state; queue and write nothing.")
+def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
+    """Run the experiments behind the paper's tables in DVC's queue, and set our figures beside the paper's.
 
-    Figures go to a CSV as soon as a run has ended, under all that decides them: the params set, and what DVC tracks of
-    other params, code and data. What is there is not run again, so an interrupted command goes on where it stopped.
-    Afterwards params.yaml, dvc.lock, metrics/ and out/ are what they were before. Do not edit code meanwhile.
+    They start from the workspace as it is, edits included, run in copies of it, and leave it alone. One whose params,
+    code and data, by the hashes DVC recorded, are those of the workspace is not run again, on whatever commit it began;
+    one that failed is. Do not edit while experiments are being queued.
+
+    Interrupting or killing this command leaves DVC's workers at work: start it again to go on, or end them by
+    `dvc queue stop --kill`. `dvc queue status` and `dvc queue logs NAME` show them.
 
     Writes bench/paper_tables.md (with --main: bench/main_results.md), or --out, and the CSV beside it.
     """
@@ -37,25 +62,34 @@ def main(seeds: int, tables: str, main_results: bool, products: str | None, out:
         measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
         measured = measured if main_results else ["cam"]
         out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
-        with Workspace(Path(".scratch/paper_tables")) as workspace:
-            params = load_params()
-            runs = _method_runs(seeds) if main_results else _ablation_runs(numbers, seeds, params)
-            figures, fingerprints = Figures(out.with_suffix(".csv")), Fingerprints(measured)
-            wanted = [(run, product, fingerprints.of(product, run)) for run in runs for product in measured]
-            if dry_run:
-                _list(runs, wanted, figures)
-                return
-            failed = _run_missing(runs, wanted, figures, workspace)
-        text = _document(numbers, figures.of(wanted), params, main_results=main_results)
+        params, facts = read_params(), Facts()
+        _check_data(params)
+        rows = (
+            {method: {"train_cam.method": method} for method in METHODS}
+            if main_results
+            else _ablations(numbers, params)
+        )
+        runs = [_run(row, seed, changes, measured, facts) for seed in range(seeds) for row, changes in rows.items()]
+        if dry_run:
+            _list(runs, facts)
+            return
+        failed = _run_missing(runs, measured, facts, jobs or torch.cuda.device_count() or 1)
+        found = _figures(runs, measured, _done(runs, facts))
+        text = _document(numbers, found, params, main_results=main_results)
+        with output(out.with_suffix(".csv")) as path:
+            found.to_csv(path, index=False, float_format="%.6f")
         with output(out) as path:
             path.write_text(text, encoding="utf-8")
     except UserError as error:
         raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the queue goes on without this command, see --help") from None
     click.echo(text)
     say(f"written to {out} and {out.with_suffix('.csv')}")
     if failed:
         raise click.ClickException(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; start again to retry"
+            f"{len(failed)} of {len(runs)} experiments failed; dvc queue logs NAME says why, and this command started "
+            f"again retries: {', '.join(failed)}"
         )
 
 
@@ -67,76 +101,104 @@ def _listed(option: str, text: str, known: dict) -> list:
     return [known[name] for name in names]
 
 
-def _ablation_runs(numbers: list[int], seeds: int, params: Params) -> list[Run]:
+def _check_data(params: dict[str, Any]) -> None:
+    for name in ("dataset.root", "dataset.labels", "dataset.sbd"):
+        path = params.get("dataset", {}).get(name.rpartition(".")[2])
+        if path and not reaches_copies(path):
+            raise UserError(f"{name}: {path} would not be in an experiment's copy of the project; {REMEDY}")
+
+
+def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:
     for name in ("ibr.n", "msdw.w_proto", "msdw.w_scale"):
-        if not params.get(name):
+        if not value(params, name):
             raise UserError(f"{name} is 0 in params.yaml, so the settings with and without it would be the same run")
-    names = [name for name in SETTINGS if any(name in RUNS[number] for number in numbers)]
-    return [_run(name, seed, SETTINGS[name].changes) for seed in range(seeds) for name in names]
+    return {
+        name: setting.changes for name, setting in SETTINGS.items() if any(name in RUNS[number] for number in numbers)
+    }
 
 
-def _method_runs(seeds: int) -> list[Run]:
-    return [_run(method, seed, {"sfc.method": method}) for seed in range(seeds) for method in METHODS]
-
-
-def _run(name: str, seed: int, changes: dict) -> Run:
+def _run(row: str, seed: int, changes: dict, measured: list[str], facts: Facts) -> Run:
     # as YAML writes them: false, not False
     typed = {param: str(value).lower() if isinstance(value, bool) else str(value) for param, value in changes.items()}
-    return Run(name, seed, {**typed, "sfc.random_seed": str(seed)})
+    typed[SEED] = str(seed)
+    return Run(row, seed, typed, facts.wanted(_targets(measured), typed))
 
 
-def _missing(run: Run, wanted: list, figures: Figures) -> list[tuple[str, str]]:
-    """(product, fingerprint) of what has not been measured of a run."""
-    return [(product, key) for of, product, key in wanted if of == run and not figures.has(run, product, key)]
+def _targets(measured: list[str]) -> list[str]:
+    return [f"evaluate@{product}" for product in measured]
 
 
-def _list(runs: list[Run], wanted: list, figures: Figures) -> None:
+def _done(runs: list[Run], facts: Facts) -> dict[str, str]:
+    """Experiment -> its commit, of those that ended well and ran what their name says."""
+    wanted = {run.name: run.digest for run in runs}
+    return {
+        name: commit for name, commit in _queue.measured() if name in wanted and facts.recorded(commit, wanted[name])
+    }
+
+
+def _list(runs: list[Run], facts: Facts) -> None:
+    done, states = _done(runs, facts), _queue.states()
     for run in runs:
-        missing = _missing(run, wanted, figures)
-        state = f"to run ({', '.join(product for product, _ in missing)})" if missing else "done"
-        click.echo(f"{run.name:5} seed {run.seed}  {state:20}  {run.key}")
+        state = states.get(run.name, "to run").lower().replace("failed", "failed, to run again")
+        state = "done" if run.name in done else state.replace("success", "to run")
+        click.echo(f"{run.name:40}  {state:20}  {' '.join(f'{name}={text}' for name, text in run.changes.items())}")
 
 
-def _run_missing(runs: list[Run], wanted: list, figures: Figures, workspace: Workspace) -> list[str]:
-    """Run what is not in the table; returns the runs that failed."""
-    todo = {run.key: (run, missing) for run in runs if (missing := _missing(run, wanted, figures))}
-    failed: list[str] = []
-    if not todo:
-        return failed
-    products = list(dict.fromkeys(product for _, missing in todo.values() for product, _ in missing))
-    with workspace.kept([f"evaluate@{product}" for product in products]):
-        for number, (run, missing) in enumerate(todo.values(), 1):
-            say(f"run {number} of {len(todo)}: {run.name}, seed {run.seed}: {run.key}")
-            status = workspace.run([f"evaluate@{product}" for product, _ in missing], run.changes)
-            if status:
-                say(f"{run.name}, seed {run.seed} failed: dvc exp run ended with status {status}, see above; going on")
-                failed.append(f"{run.name} seed {run.seed}")
-                continue
-            now = Fingerprints(products)
-            for product, key in missing:
-                if now.of(product, run) != key:
-                    raise UserError("code or data were edited while a run was under way, so its figures are of neither")
-                figures.add(run, product, key)
+def _run_missing(runs: list[Run], measured: list[str], facts: Facts, jobs: int) -> list[str]:
+    """Queue what was not measured and is not on its way, and wait; returns the experiments that failed."""
+    done, states = _done(runs, facts), _queue.states()
+    missing = [run for run in runs if run.name not in done]
+    todo = [run for run in missing if states.get(run.name) not in ("Queued", "Running")]
+    for number, run in enumerate(todo, 1):
+        _queue.add(run.name, _targets(measured), run.changes)
+        say(f"queued {number} of {len(todo)}: {run.name}")
+    if not missing:
+        return []
+    failed = _queue.work_off([run.name for run in missing], jobs)
+    done = _done(missing, facts)
+    if other := [run.name for run in missing if run.name not in failed and run.name not in done]:
+        names = ", ".join(other)
+        raise UserError(f"no figures of this code, data and params (edited meanwhile?): {names}; start again")
     return failed
 
 
-def _document(numbers: list[int], rows, params: Params, *, main_results: bool) -> str:
-    dataset = params.get("dataset")
+def _figures(runs: list[Run], measured: list[str], done: dict[str, str]) -> pd.DataFrame:
+    """A row each run, product, split and map, as the metrics files of the experiments have them."""
+    rows = []
+    for run in (run for run in runs if run.name in done):
+        for product in measured:
+            metrics = json.loads(_queue.at(done[run.name], f"metrics/evaluate_{product}.json"))
+            for split, found in metrics.items():
+                shared = {"run": run.row, "seed": run.seed, "experiment": run.name, "product": product, "split": split}
+                shared |= {"images": found["images"], "protocol": found.get("protocol", found.get("note"))}
+                maps = {name: item for name, item in found.items() if isinstance(item, dict) and "miou" in item}
+                shared["stands_for"] = found["stands_for"] if maps else "labels"
+                for name, item in (maps or {"labels": found}).items():
+                    figures = {key: number for key, number in item.items() if key.startswith(("miou", "false_"))}
+                    rows.append({**shared, "map": name, "miou": None, **figures})
+    columns = ["run", "seed", "experiment", "product", "split", "images", "protocol", "stands_for", "map", "miou"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def _document(numbers: list[int], rows, params: dict[str, Any], *, main_results: bool) -> str:
+    kind, root = value(params, "dataset.kind"), value(params, "dataset.root")
     protocols = "; ".join(sorted({str(protocol) for protocol in rows["protocol"]})) or "nothing measured yet"
     splits = ", ".join(f"{split} ({images} images)" for split, images in rows.groupby("split")["images"].max().items())
-    paper = "MS COCO 2014 (Table 3: val)" if dataset.kind == "coco14" and main_results else "PASCAL VOC 2012"
+    paper = "MS COCO 2014 (Table 3: val)" if kind == "coco14" and main_results else "PASCAL VOC 2012"
     head = (
-        f"# {'Main results' if main_results else 'Ablations'} on {dataset.root} ({dataset.kind})\n\n"
-        f"Ours: mIoU in percent, mean ± sample standard deviation over seeds of train_sfc, on {splits or '-'}. "
+        f"# {'Main results' if main_results else 'Ablations'} on {root} ({kind})\n\n"
+        f"Ours: mIoU in percent, mean ± sample standard deviation over seeds of train_cam, on {splits or '-'}. "
         f"Protocol: {protocols}. Paper: {paper}, one figure, beside ours where the split is the same; it is the same "
         "experiment only if this data set is that one (its train figures: the 1,464 images with official masks). "
         "Made by `python -m stages.paper_tables"
         f"{' --main' if main_results else ''}`.\n\n"
     )
     if main_results:
-        seg = params.get("seg")
-        return head + main_table(rows, paper=main_figures(dataset.kind, seg.model, seg.backbone.arch))
-    return head + "\n".join(ablation_table(number, rows, list(params.get("evaluate.class_sets"))) for number in numbers)
+        paper_figures = main_figures(kind, value(params, "seg.model"), value(params, "seg.backbone.arch"))
+        return head + main_table(rows, paper=paper_figures)
+    return head + "\n".join(
+        ablation_table(number, rows, list(value(params, "evaluate.class_sets"))) for number in numbers
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 # they check params or print, and cannot change a result; params are tracked by value
 CONFIG = {"config", "config_seg", "config_types", "params"}
-NO_DEPENDENCY = {"sfc", "sfc.errors", "stages", "stages._stage", *(f"sfc.{name}" for name in CONFIG)}
+NO_DEPENDENCY = {
+    "sfc",
+    "sfc.errors",
+    "stages",
+    "stages._stage",
+    "stages._copies",
+    "stages._gpu",
+    *(f"sfc.{name}" for name in CONFIG),
+}
 
 
 def spec(stage):

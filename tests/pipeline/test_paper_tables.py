@@ -1,82 +1,110 @@
-"""The paper's tables: real `dvc exp run` on a pipeline whose stages only look at params and a data file."""
+"""The paper's tables: DVC's real queue and workers on a pipeline whose stages only look at params and a data file."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+import yaml
 
-from stages._workspace import _at_work
 from tests.pipeline.project import ROOT, Project
 
 PIPELINE = """
 stages:
-  train_sfc:
+  train_cam:
     cmd: python stage.py train
-    deps: [stage.py, data]
-    params: [sfc, ibr, msdw]
-    outs: [out/sfc.safetensors]
+    deps: [stage.py, code, "${dataset.root}"]
+    params: [dataset, train_cam, ibr, msdw]
+    outs: [out/cam.safetensors]
   evaluate:
-    foreach: {cam: out/sfc.safetensors}
+    foreach: {cam: out/cam.safetensors, seg: out/cam.safetensors}
     do:
-      cmd: python stage.py evaluate
-      deps: ["${item}", data]
-      params: [evaluate]
-      outs: [out/gallery]
-      metrics: [{metrics/cam.json: {cache: false}}]
+      cmd: python stage.py ${key}
+      deps: [code, "${item}"]
+      params: ["fusion.${train_cam.method}.eval", evaluate]
+      outs: ["out/gallery_${key}"]
+      metrics:
+        - metrics/evaluate_${key}.json: {cache: false}
 """
 STAGE = """
-import json, pathlib, sys, time, yaml
+import json, os, pathlib, sys, time, yaml
 params = yaml.safe_load(open("params.yaml"))
-seed, msdw, bank = params["sfc"]["random_seed"], params["msdw"], params["ibr"]["n"]
+train, msdw, bank = params["train_cam"], params["msdw"], params["ibr"]["n"]
+home = pathlib.Path(os.environ["DVC_ROOT"])
 pathlib.Path("out").mkdir(exist_ok=True)
-if pathlib.Path("hang").exists():
-    pathlib.Path("hanging").write_text("")
-    time.sleep(60)
-if pathlib.Path("broken").exists() and seed == 0:
+while (home / "hang").exists():
+    (home / "hanging").write_text("")
+    time.sleep(0.1)
+if (home / "broken").exists() and train["random_seed"] == 0:
     sys.exit(3)
-with open("ran", "a") as log:
-    log.write(sys.argv[1] + "\\n")
+with open(home / "ran", "a") as log:
+    log.write(f"{sys.argv[1]} {train['method']} {train['random_seed']}\\n")
 if sys.argv[1] == "train":
-    score = 40 + bank + 10 * msdw["w_proto"] + msdw["w_scale"] + msdw["dc_proto"] + 0.5 * msdw["dc_scale"] + 2 * seed
-    score += len(open("data").read())
-    pathlib.Path("out/sfc.safetensors").write_text(str(score))
+    score = 40 + bank + 10 * msdw["w_proto"] + msdw["w_scale"] + msdw["dc_proto"] + 0.5 * msdw["dc_scale"]
+    score += 2 * train["random_seed"] + len(open(params["dataset"]["root"]).read())
+    pathlib.Path("out/cam.safetensors").write_text(str(score))
 else:
-    score = float(pathlib.Path("out/sfc.safetensors").read_text())
-    pathlib.Path("out/gallery").write_text(str(score))
+    score = float(pathlib.Path("out/cam.safetensors").read_text()) + params["fusion"][train["method"]]["eval"]["w"]
+    pathlib.Path(f"out/gallery_{sys.argv[1]}").write_text(str(score))
     pathlib.Path("metrics").mkdir(exist_ok=True)
     maps = enumerate(("classifier", "prototype", "sum"))
-    found = {name: {"miou": score + i, "miou_many": 2 * score} for i, name in maps}
+    found = {name: {"miou": score + i, "miou_many": 2 * score} for i, name in maps} | {"stands_for": "sum"}
+    found = found if sys.argv[1] == "cam" else {"miou": score, "miou_many": 2 * score}
     metrics = {"train": {"images": 7, "protocol": "fixed", "baseline_all_background": 3.0, **found}}
-    pathlib.Path("metrics/cam.json").write_text(json.dumps(metrics))
+    pathlib.Path(f"metrics/evaluate_{sys.argv[1]}.json").write_text(json.dumps(metrics))
 """
+PARAMS = {
+    "dataset": {"kind": "voc", "root": "data"},
+    "train_cam": {"method": "sfc", "random_seed": 10, "lr": 1e-4},
+    "ibr": {"n": 4},
+    "msdw": {"w_proto": 1.6, "w_scale": 0.8, "dc_proto": True, "dc_scale": True},
+    "fusion": {method: {"eval": {"w": 0.0}} for method in ("base", "sipe", "sfc")},
+    "seg": {"model": "deeplabv2", "backbone": {"arch": "resnet101"}},
+    "evaluate": {"class_sets": {"many": ["a"]}},
+}
+SCORE = 40 + 4 + 16 + 0.8 + 1.5 + 1  # of setting V with seed 0
 
 
 @pytest.fixture
 def project(tmp_path) -> Project:
-    """Committed, with all stages run and a change to params.yaml that is not committed."""
-    project = Project(tmp_path)
+    """Committed, with all stages run and a change to params.yaml that is not committed; ends with no process left."""
+    root = tmp_path / "project"
+    root.mkdir()
+    project = Project(root)
     project.env["PYTHONPATH"] = str(ROOT)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "stage.py").write_text(STAGE)
-    (tmp_path / "data").write_text("1")
-    (tmp_path / ".gitignore").write_text("/out/\n/.scratch/\nran\nhang\nhanging\nbroken\n")
-    shutil.copy(ROOT / "presets" / "voc12.yaml", tmp_path / "params.yaml")
+    (root / "dvc.yaml").write_text(PIPELINE)
+    (root / "stage.py").write_text(STAGE)
+    (root / "code").mkdir()
+    (root / "code" / "a.py").write_text("1")
+    (root / "data").write_text("1")
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (root / ".gitignore").write_text("/out/\n/.scratch/\n/data\nran\nhang\nhanging\nbroken\n")
     project.git("init", "--quiet")
     for key, value in {"user.name": "tests", "user.email": "tests@example.invalid", "commit.gpgsign": "false"}.items():
         project.git("config", key, value)
     project.dvc("init", "--quiet")
+    project.dvc("add", "--quiet", "data")
     project.commit()
     project.repro()
     project.commit()
-    (tmp_path / "params.yaml").write_text((tmp_path / "params.yaml").read_text() + "# mine\n")
-    (tmp_path / "ran").unlink()
-    return project
+    (root / "params.yaml").write_text((root / "params.yaml").read_text() + "# mine\n")
+    (root / "ran").unlink()
+    yield project
+    stop(project)
+
+
+def stop(project):
+    """Kill the project's workers and what they run; returns whether there were any."""
+    inside = [p for p in psutil.process_iter(["cwd"]) if Path(p.info["cwd"] or "/").is_relative_to(project.root)]
+    for process in inside:
+        process.kill()
+    psutil.wait_procs(inside, timeout=30)
+    return bool(inside)
 
 
 def tables(project, *args, status=0):
@@ -88,7 +116,7 @@ def tables(project, *args, status=0):
 
 def ran(project):
     log = project.root / "ran"
-    return log.read_text().split() if log.exists() else []
+    return sorted(log.read_text().splitlines()) if log.exists() else []
 
 
 def state(project):
@@ -106,123 +134,167 @@ def rows(project):
     return pd.read_csv(project.root / "bench" / "paper_tables.csv")
 
 
-def test_runs_once_collects_and_leaves_the_workspace_as_it_was(project):
+V = ("--tables", "6", "--seeds", "1")
+
+
+def test_runs_once_and_leaves_the_workspace_alone(project):
     before = state(project)
-    assert tables(project, "--tables", "6", "--seeds", "2", "--dry-run").stdout.count("to run (cam)") == 2
+    listed = tables(project, "--tables", "6", "--seeds", "2", "--dry-run").stdout.splitlines()
+    assert [line.split()[0][:-7] for line in listed] == ["tables-V-seed0-", "tables-V-seed1-"]
+    assert all(" to run " in line for line in listed)
     assert ran(project) == []
     assert not (project.root / "bench").exists()
 
-    tables(project, "--tables", "6", "--seeds", "2")
-    assert ran(project) == ["train", "evaluate"] * 2
+    done = tables(project, "--tables", "6", "--seeds", "2", "--jobs", "2")
+    assert "2 of 2 experiments done" in done.stderr
+    once = ["cam sfc 0", "cam sfc 1", "train sfc 0", "train sfc 1"]
+    assert ran(project) == once
     assert state(project) == before
     text = (project.root / "bench" / "paper_tables.md").read_text()
-    scores = [40 + 4 + 16 + 0.8 + 1.5 + 1 + 2 * seed for seed in (0, 1)]
-    mean = sum(scores) / 2
-    assert f"| classifier | train | 2 | {mean:.1f} ± {2**0.5:.1f} | 64.2 |" in text
-    assert f"| sum | train | 2 | {mean + 2:.1f} ± {2**0.5:.1f} | 64.7 |" in text
+    assert f"| classifier | train | 2 | {SCORE + 1:.1f} ± {2**0.5:.1f} | 64.2 |" in text
+    assert f"| sum | train | 2 | {SCORE + 3:.1f} ± {2**0.5:.1f} | 64.7 |" in text
     assert "train (7 images)" in text
     assert "Protocol: fixed" in text
 
+    project.commit()  # with params.yaml as it was measured: another commit, the same figures
     tables(project, "--tables", "6", "--seeds", "2")
-    assert ran(project) == ["train", "evaluate"] * 2
+    assert ran(project) == once
     assert len(rows(project)) == 6
 
 
-def test_figures_of_other_data_code_or_params_are_not_mixed(project):
-    tables(project, "--tables", "6", "--seeds", "1")
-    old = rows(project)
-    edits = {
-        "data": ("1", "123"),
-        "stage.py": ("import json", "import  json"),
-        "params.yaml": ("epochs: 6", "epochs: 7"),
-    }
+def test_main_results_are_of_the_map_that_stands_for_each_method(project):
+    # every method has its own params: they must count as its own alone
+    tables(project, "--main", "--products", "cam,seg", "--seeds", "1", "--jobs", "2")
+    text = (project.root / "bench" / "main_results.md").read_text()
+    for method in ("base", "sipe", "sfc"):
+        assert f"| {method} | CAM | train | 1 | {SCORE + 2:.1f} |" in text
+        assert f"| {method} | segmentation | train | 1 | {SCORE:.1f} |" in text
+    params = yaml.safe_load((project.root / "params.yaml").read_text())
+    params["fusion"]["base"]["eval"]["w"] = 1.0
+    (project.root / "params.yaml").write_text(yaml.safe_dump(params))
+    listed = tables(project, "--main", "--products", "cam,seg", "--seeds", "1", "--dry-run").stdout.splitlines()
+    assert [line.split()[1:3] for line in listed] == [["to", "run"], ["done", "train_cam.method=sipe"],
+                                                      ["done", "train_cam.method=sfc"]]  # fmt: skip
+
+
+def test_figures_of_other_data_code_or_params_are_left_out(project):
+    tables(project, *V)
+    edits = {"data": ("1", "123"), "code/a.py": ("1", "2"), "dvc.yaml": ("stage.py ", "./stage.py "),
+             "params.yaml": ("w_scale: 0.8", "w_scale: 0.7")}  # fmt: skip
     files = {name: (project.root / name).read_text() for name in edits}
     for name, edit in edits.items():
         (project.root / name).write_text(files[name].replace(*edit, 1))
-        assert "to run (cam)" in tables(project, "--tables", "6", "--seeds", "1", "--dry-run").stdout, name
+        assert "to run" in tables(project, *V, "--dry-run").stdout, name
         if name != "params.yaml":
             (project.root / name).write_text(files[name])
-    tables(project, "--tables", "6", "--seeds", "1")  # with the params changed
-    new = rows(project)
-    assert new.iloc[: len(old)].equals(old)
-    assert new["fingerprint"].nunique() == 2
-    assert "| sum | train | 1 |" in (project.root / "bench" / "paper_tables.md").read_text()
+    (project.root / "code" / "a.py").write_text("2")  # tracked and not committed, as is the param
+    before = state(project)
+    tables(project, *V)
+    assert state(project) == before
+    assert rows(project)["miou"][0] == pytest.approx(SCORE - 0.1)
+    # `evaluate@seg` did not run, and its entry in dvc.lock names the committed code: nobody may take that for V's
+    (project.root / "code" / "a.py").write_text("1")
+    assert "to run" in tables(project, *V, "--dry-run").stdout
     (project.root / "params.yaml").write_text(files["params.yaml"])
-    assert "done" in tables(project, "--tables", "6", "--seeds", "1", "--dry-run").stdout
+    assert "done" in tables(project, *V, "--dry-run").stdout
 
 
-def test_a_run_that_fails_says_so_and_the_rest_goes_on(project):
+def test_an_experiment_that_fails_says_so_and_is_run_again(project):
     (project.root / "broken").write_text("")
     before = state(project)
     done = tables(project, "--tables", "6", "--seeds", "2", status=1)
-    assert "V, seed 0 failed" in done.stderr
-    assert done.stderr.splitlines()[-1] == "Error: 1 of 2 runs failed: V seed 0; start again to retry"
+    assert "1 of 2 experiments failed; dvc queue logs NAME says why" in done.stderr
+    name = done.stderr.split()[-1]
+    assert name.startswith("tables-V-seed0-")
+    assert "exited with 3" in project.dvc("queue", "logs", name)
     assert set(rows(project)["seed"]) == {1}
     assert state(project) == before
+    assert "failed, to run again" in tables(project, *V, "--dry-run").stdout
     (project.root / "broken").unlink()
     tables(project, "--tables", "6", "--seeds", "2")
     assert set(rows(project)["seed"]) == {0, 1}
+    assert ran(project).count("train sfc 1") == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_an_interrupted_command_leaves_or_finds_the_workspace_as_it_was(project, stop):
+@pytest.mark.parametrize("stopped", ["command", "everything"])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_the_next_start_goes_on(project, by, stopped):
     before = state(project)
     (project.root / "hang").write_text("")
-    command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4", "--seeds", "1"]
-    # as a script's background job, which inherits that SIGINT is ignored
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL, preexec_fn=ignore)
+    command = [sys.executable, "-m", "stages.paper_tables", *V]
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (project.root / "hanging").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, stop)
-    assert process.wait(30) != 0
+    assert "running" in tables(project, *V, "--dry-run").stdout
+    os.kill(process.pid, by)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert by == signal.SIGKILL or "the queue goes on without this command" in said
+    assert state(project) == before
     (project.root / "hang").unlink()
-    if stop == signal.SIGKILL:  # nobody could clean up: the next one does, first of all
-        assert "its dvc (process" in tables(project, "--tables", "6", "--seeds", "1", status=1).stderr
-        for pid in _orphans(project):
-            os.kill(pid, signal.SIGKILL)
-        assert state(project) != before
-        params = project.root / "params.yaml"
-        left = params.read_text()
-        params.write_text(left.replace("epochs: 6", "epochs: 9"))
-        refused = tables(project, "--tables", "6", "--seeds", "1", status=1).stderr
-        assert "has the files as they were before it: copy back what you want" in refused
-        params.write_text(left)
-        assert "an earlier run was killed" in tables(project, "--tables", "6", "--seeds", "1").stderr
-        assert rows(project)["miou"][0] == pytest.approx(40 + 4 + 16 + 0.8 + 1.5 + 1)  # V, not what base had set
+    if stopped == "everything":  # as by a machine that went down: DVC still says that the experiment runs
+        assert stop(project)
+        assert "failed, to run again" in tables(project, *V, "--dry-run").stdout
+    tables(project, *V)
+    assert ran(project) == ["cam sfc 0", "train sfc 0"]
+    assert rows(project)["miou"][0] == pytest.approx(SCORE)
     assert state(project) == before
 
 
-def test_a_process_that_has_ended_is_not_at_work():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
-    assert _at_work(process.pid)
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not collected yet, as under a slow init
-    assert not _at_work(process.pid)
-    process.communicate()
-
-
-def _orphans(project):
-    """What a killed command left running: dvc and its stage, in the project's folder."""
-    for entry in os.scandir("/proc"):
-        where = f"/proc/{entry.name}/cwd"
-        if entry.name.isdigit() and os.path.exists(where) and os.readlink(where) == str(project.root):
-            yield int(entry.name)
-
-
-def test_outputs_that_could_not_be_put_back_are_refused_before_anything_runs(project):
-    (project.root / "out" / "gallery").unlink()
-    (project.root / "out" / "gallery").write_text("made by hand")
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
     before = state(project)
-    done = tables(project, "--tables", "6", status=1)
-    assert "out/gallery: not what dvc.lock and DVC's cache hold" in done.stderr
-    assert ran(project) == []
+    command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4"]
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL)
+
+    def queueing():
+        return [p for p in psutil.process_iter(["cmdline", "cwd"])
+                if p.info["cwd"] == str(project.root) and "--queue" in (p.info["cmdline"] or ())]  # fmt: skip
+
+    while not queueing() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(1)  # DVC has begun to put the edits of the workspace aside
+    os.kill(process.pid, by)
+    assert process.wait(60) != 0
+    psutil.wait_procs(queueing(), timeout=60)
     assert state(project) == before
+    assert project.git("stash", "list") == ""
+    assert project.dvc("queue", "status").count("Queued") in (0, 1)
 
 
-def test_outputs_that_were_not_there_are_not_there_afterwards(project):
-    shutil.rmtree(project.root / "out")
-    before = state(project)
-    tables(project, "--tables", "6", "--seeds", "1")
-    assert state(project) == before
+def test_what_would_not_be_in_a_copy_is_refused_before_anything_is_queued(project):
+    data = project.root.parent / "elsewhere"
+    data.write_text("1")
+    params = (project.root / "params.yaml").read_text()
+
+    def dataset_root(path):
+        (project.root / "params.yaml").write_text(params.replace("root: data", f"root: {path}"))
+
+    dataset_root("../elsewhere")
+    refused = tables(project, *V, status=1).stderr.strip()
+    assert refused.startswith("Error: dataset.root: ../elsewhere would not be in an experiment's copy of the project;")
+    assert "dvc add" in refused
+    assert "absolute path" in refused
+    assert "\n" not in refused
+    new = project.root / "code" / "new.py"
+    new.write_text("")
+    dataset_root(data)
+    assert "code/new.py: git does not know it" in tables(project, *V, status=1).stderr
+    new.unlink()
+    assert "No experiment tasks" in project.dvc("queue", "status")
+    tables(project, *V)  # an absolute path is there
+    assert rows(project)["miou"][0] == pytest.approx(SCORE)
+
+
+def test_a_data_set_inside_a_folder_that_dvc_tracks_is_in_a_copy(project):
+    folder = project.root / "sets" / "voc"
+    folder.mkdir(parents=True)
+    (folder / "list").write_text("1")
+    params = (project.root / "params.yaml").read_text()
+    (project.root / "params.yaml").write_text(params.replace("root: data", "root: sets/voc/list"))
+    project.dvc("add", "--quiet", "sets/voc")
+    assert "sets/voc/list would not be in" in tables(project, *V, status=1).stderr  # git does not know sets/voc.dvc
+    project.git("add", "sets")
+    tables(project, *V)
+    assert rows(project)["miou"][0] == pytest.approx(SCORE)

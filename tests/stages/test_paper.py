@@ -45,15 +45,14 @@ def test_the_papers_figures_stand_beside_its_own_split_alone():
     assert "| sum | val | 1 | 52.0 | - |" in ablation_table(6, other, [])
 
 
-def test_main_results_take_each_methods_own_cam_and_every_product():
-    cams = figures(sfc=[60.0], sipe=[50.0])
-    base = pd.DataFrame(
-        [{"run": "cam", "seed": 0, "split": "train", "product": "cam", "map": "classifier", "miou": 44}]
-    )
+def test_main_results_take_the_map_that_stands_for_each_method_and_every_product():
+    cams = figures(base=[44.0], sipe=[50.0], sfc=[60.0])
+    cams["stands_for"] = cams["run"].map({"base": "classifier", "sipe": "prototype", "sfc": "sum"})
     label = {"run": "sfc", "seed": 0, "split": "val", "product": "seg", "map": "labels", "miou": 70.0}
+    label["stands_for"] = "labels"
     paper = {("sfc", "cam", "train"): 64.7, ("sfc", "seg", "val"): 71.2}
-    text = main_table(pd.concat([cams, base, pd.DataFrame([label])]), paper=paper)
-    assert "| cam | CAM | train | 1 | 44.0 | - |" in text
+    text = main_table(pd.concat([cams, pd.DataFrame([label])]), paper=paper)
+    assert "| base | CAM | train | 1 | 44.0 | - |" in text
     assert "| sipe | CAM | train | 1 | 51.0 | - |" in text
     assert "| sfc | CAM | train | 1 | 62.0 | 64.7 |" in text
     assert "| sfc | segmentation | val | 1 | 70.0 | 71.2 |" in text

@@ -1,0 +1,49 @@
+"""Experiments that run in a copy of the project (`dvc exp run --queue` or `--temp`), and which files reach it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from sfc.errors import UserError
+
+REMEDY = "`dvc add` its folder inside the project (and git add the .dvc file that makes), or write its absolute path"
+
+
+def copied_project() -> Path | None:
+    """The project itself where this process runs in an experiment's copy of it, else None."""
+    root = os.environ.get("DVC_ROOT")  # set by DVC, and in a copy, too, the project's own folder
+    return Path(root) if root and Path(root).resolve() != Path.cwd().resolve() else None
+
+
+def reaches_copies(path: str | Path) -> bool:
+    """Whether an experiment's copy has a file or folder: git or `dvc add` tracks it, or its path is absolute."""
+    path = Path(path)
+    if path.is_absolute():
+        return True
+    tracked = [path, *(folder.with_name(f"{folder.name}.dvc") for folder in (path, *path.parents) if folder.name)]
+    # git fails for what lies outside the project
+    found = subprocess.run(["git", "ls-files", "--", *tracked], capture_output=True, check=False)
+    return found.returncode == 0 and bool(found.stdout)
+
+
+def check_paths(paths: Mapping[str, str | Path | None]) -> None:
+    """Say in one line which data an experiment's copy will not have, while the project itself is at work.
+
+    Args:
+        paths: param -> its path, or null.
+
+    Raises:
+        UserError: this process runs in such a copy, and a path is not there.
+    """
+    for param, path in paths.items():
+        if path is None:
+            continue
+        if copied_project() is None and not reaches_copies(path):
+            click.echo(f"note: {param}: {path} will not be there for queued experiments; {REMEDY}", err=True)
+        elif copied_project() is not None and not Path(path).exists():
+            raise UserError(f"{param}: {path} is not in this experiment's copy of the project; {REMEDY}")
