@@ -17,7 +17,6 @@ from dvc.repo import Repo
 
 from sfc.errors import UserError
 from sfc.params import read_text, read_yaml
-from stages._copies import REMEDY, reaches_copies
 from stages._queue import at, git
 
 
@@ -52,7 +51,7 @@ class Facts:
         """The digest that an experiment with these params changed (as typed) will have.
 
         Raises:
-            UserError: the pipeline cannot be read, or code or data are missing or would be in an experiment's copy.
+            UserError: the pipeline cannot be read, or code or data are missing, or code is not in git.
         """
         params = json.loads(json.dumps(self._params))
         for name, text in changes.items():
@@ -103,8 +102,6 @@ class Facts:
         for path in paths:
             if not Path(path).exists():
                 raise UserError(f"{path}: no such file or folder; dvc pull it, or see dataset.root")
-            if not reaches_copies(path):
-                raise UserError(f"{path}: an experiment's copy of the project would not have it; {REMEDY}")
         inside = [path for path in paths if not Path(path).is_absolute()]
         new = git("ls-files", "--others", "--exclude-standard", "--", *inside).splitlines() if inside else []
         if new:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-NO_BANK = {"ibr.n": 0}
+SFC, NO_BANK = {"train_cam.method": "sfc"}, {"ibr.n": 0}
 NO_PROTO, NO_SCALE = {"msdw.w_proto": 0.0}, {"msdw.w_scale": 0.0}
 NO_DC_PROTO, NO_DC_SCALE = {"msdw.dc_proto": False}, {"msdw.dc_scale": False}
 WITH_DC = {"msdw.dc_proto": True, "msdw.dc_scale": True}
@@ -25,17 +25,15 @@ class Setting:
 SETTINGS = {  # what a setting does not name has the value of params.yaml
     "Base": Setting({"train_cam.method": "base"}, "classifier", 55.1),
     # what the settings below start from: they classify each image at half size too, which Base does not
-    "both scales": Setting(
-        {"train_cam.method": "sfc", **WITH_DC, **NO_BANK, **NO_PROTO, **NO_SCALE}, "classifier", None
-    ),
-    "I": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_PROTO, **NO_SCALE}, "classifier", 55.9),
-    "II": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_BANK}, "sum", 62.4),
-    "III": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_SCALE}, "sum", 62.4),
-    "IV": Setting({"train_cam.method": "sfc", **WITH_DC, **NO_PROTO}, "sum", 58.1),
-    "V": Setting({"train_cam.method": "sfc", **WITH_DC}, "sum", 64.7),
-    "VI": Setting({"train_cam.method": "sfc", **NO_DC_PROTO, **NO_DC_SCALE}, "sum", 62.0),
-    "VII": Setting({"train_cam.method": "sfc", "msdw.dc_proto": True, **NO_DC_SCALE}, "sum", 63.7),
-    "VIII": Setting({"train_cam.method": "sfc", **NO_DC_PROTO, "msdw.dc_scale": True}, "sum", 63.6),
+    "both scales": Setting({**SFC, **WITH_DC, **NO_BANK, **NO_PROTO, **NO_SCALE}, "classifier", None),
+    "I": Setting({**SFC, **WITH_DC, **NO_PROTO, **NO_SCALE}, "classifier", 55.9),
+    "II": Setting({**SFC, **WITH_DC, **NO_BANK}, "sum", 62.4),
+    "III": Setting({**SFC, **WITH_DC, **NO_SCALE}, "sum", 62.4),
+    "IV": Setting({**SFC, **WITH_DC, **NO_PROTO}, "sum", 58.1),
+    "V": Setting({**SFC, **WITH_DC}, "sum", 64.7),
+    "VI": Setting({**SFC, **NO_DC_PROTO, **NO_DC_SCALE}, "sum", 62.0),
+    "VII": Setting({**SFC, "msdw.dc_proto": True, **NO_DC_SCALE}, "sum", 63.7),
+    "VIII": Setting({**SFC, **NO_DC_PROTO, "msdw.dc_scale": True}, "sum", 63.6),
 }
 RUNS = {
     4: ("Base", "both scales", "I", "II", "III", "IV", "V"),

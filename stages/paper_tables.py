@@ -62,6 +62,7 @@ def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
         measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
         measured = measured if main_results else ["cam"]
         out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
+        targets = [f"evaluate@{product}" for product in measured]
         params, facts = read_params(), Facts()
         _check_data(params)
         rows = (
@@ -69,11 +70,11 @@ def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
             if main_results
             else _ablations(numbers, params)
         )
-        runs = [_run(row, seed, changes, measured, facts) for seed in range(seeds) for row, changes in rows.items()]
+        runs = [_run(row, seed, changes, targets, facts) for seed in range(seeds) for row, changes in rows.items()]
         if dry_run:
             _list(runs, facts)
             return
-        failed = _run_missing(runs, measured, facts, jobs or torch.cuda.device_count() or 1)
+        failed = _run_missing(runs, targets, facts, jobs or torch.cuda.device_count() or 1)
         found = _figures(runs, measured, _done(runs, facts))
         text = _document(numbers, found, params, main_results=main_results)
         with output(out.with_suffix(".csv")) as path:
@@ -117,15 +118,11 @@ def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:
     }
 
 
-def _run(row: str, seed: int, changes: dict, measured: list[str], facts: Facts) -> Run:
+def _run(row: str, seed: int, changes: dict, targets: list[str], facts: Facts) -> Run:
     # as YAML writes them: false, not False
     typed = {param: str(value).lower() if isinstance(value, bool) else str(value) for param, value in changes.items()}
     typed[SEED] = str(seed)
-    return Run(row, seed, typed, facts.wanted(_targets(measured), typed))
-
-
-def _targets(measured: list[str]) -> list[str]:
-    return [f"evaluate@{product}" for product in measured]
+    return Run(row, seed, typed, facts.wanted(targets, typed))
 
 
 def _done(runs: list[Run], facts: Facts) -> dict[str, str]:
@@ -144,13 +141,13 @@ def _list(runs: list[Run], facts: Facts) -> None:
         click.echo(f"{run.name:40}  {state:20}  {' '.join(f'{name}={text}' for name, text in run.changes.items())}")
 
 
-def _run_missing(runs: list[Run], measured: list[str], facts: Facts, jobs: int) -> list[str]:
+def _run_missing(runs: list[Run], targets: list[str], facts: Facts, jobs: int) -> list[str]:
     """Queue what was not measured and is not on its way, and wait; returns the experiments that failed."""
     done, states = _done(runs, facts), _queue.states()
     missing = [run for run in runs if run.name not in done]
     todo = [run for run in missing if states.get(run.name) not in ("Queued", "Running")]
     for number, run in enumerate(todo, 1):
-        _queue.add(run.name, _targets(measured), run.changes)
+        _queue.add(run.name, targets, run.changes)
         say(f"queued {number} of {len(todo)}: {run.name}")
     if not missing:
         return []

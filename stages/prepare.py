@@ -14,6 +14,7 @@ from sfc.data.manifest import Manifest, write_manifest
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
+from stages._copies import check_paths
 from stages._stage import output, progress, stage, workers, write_json
 
 PATHS = ("labels", "sbd")  # params that are paths from the project's folder
@@ -44,6 +45,7 @@ READERS = {
     writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
+    check_paths({f"dataset.{name}": getattr(dataset, name) for name in ("root", "labels", "sbd")})
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
     settings |= {name: Path(settings[name]) for name in PATHS if settings.get(name) is not None}

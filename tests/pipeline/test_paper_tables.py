@@ -252,9 +252,9 @@ def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
         return [p for p in psutil.process_iter(["cmdline", "cwd"])
                 if p.info["cwd"] == str(project.root) and "--queue" in (p.info["cmdline"] or ())]  # fmt: skip
 
-    while not queueing() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(1)  # DVC has begun to put the edits of the workspace aside
+    edited = ["grep", "--quiet", "mine", project.root / "params.yaml"]
+    while not subprocess.run(edited, stderr=subprocess.DEVNULL, check=False).returncode:  # until DVC puts edits aside
+        assert process.poll() is None
     os.kill(process.pid, by)
     assert process.wait(60) != 0
     psutil.wait_procs(queueing(), timeout=60)
