@@ -223,8 +223,17 @@ class Sweep(Section):
     step: Positive
 
 
+class Bootstrap(Section):
+    """Interval of each mIoU by resampling the measured images."""
+
+    resamples: Annotated[int, Field(ge=0)]  # 0: no intervals
+    level: Annotated[float, Field(gt=0, lt=1)]
+    random_seed: int
+
+
 class Evaluate(Section):
     sweep: Sweep
+    bootstrap: Bootstrap
     class_sets: dict[str, tuple[str, ...]]  # name of the set -> class names
     gallery: Annotated[int, Field(ge=0)]  # images in each gallery
 

@@ -11,9 +11,9 @@ import torch
 
 from sfc.config import Evaluate, Fusion
 from sfc.data.manifest import read_manifest
+from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import resolve_sets
-from sfc.evaluation.confusion import scores
 from sfc.evaluation.coverage import covered_splits
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
 from sfc.evaluation.tables import Measured, write_confusion, write_per_class
@@ -47,6 +47,7 @@ MEANING = {
 def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
+    bootstrap = Bootstrap(**evaluate.bootstrap.model_dump())
     ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion)
     metrics, measured = {}, []
     # predict alone may have had no image: a data set need not have the split it was asked for
@@ -57,7 +58,8 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
         tally = new_tally()
         if with_mask:
             _add_all(tally, with_mask, f"{product} on {split}")
-            metrics[split] |= {"protocol": tally.protocol, "stands_for": tally.stands_for, **tally.metrics(sets)}
+            metrics[split] |= {"protocol": tally.protocol(split), "stands_for": tally.stands_for}
+            metrics[split] |= tally.metrics(sets, bootstrap)
         else:
             metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
         measured.append((split, with_mask or records, tally))
@@ -74,7 +76,7 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
         blocks = [block(record) for record in choose(records, evaluate.gallery)]
         sheets = write_sheets(folder, product, f"{product}: {MEANING[product]}, {split} images", blocks)
     write_json(f"metrics/evaluate_{product}.json", metrics)
-    figures = ", ".join(_figure(split, tally, splits[split]) for split, _, tally in measured)
+    figures = ", ".join(_figure(split, tally, splits[split], metrics[split]) for split, _, tally in measured)
     return f"evaluate {product}: {figures}; metrics/evaluate_{product}.json, {sheets} sheets in out/gallery/{product}"
 
 
@@ -100,10 +102,12 @@ def _why_nothing(records):
     return "no image of this split has a mask" if records else "no image was predicted"
 
 
-def _figure(split, tally, records):
+def _figure(split, tally, records, metrics):
     if not tally.main.images.any():
         return f"split {split}, nothing to measure ({_why_nothing(records)})"
-    return f"{split} mIoU {100 * scores(tally.main.matrix).miou:.1f} %"
+    found = metrics.get(tally.stands_for, metrics)
+    interval = f" [{found['miou_low']:.1f}, {found['miou_high']:.1f}]" if "miou_low" in found else ""
+    return f"{split} mIoU {found['miou']:.1f}{interval} % on {metrics['images']:,} images"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sfc.config import Bootstrap
 from sfc.errors import UserError
 from sfc.params import load_params
 
@@ -22,34 +23,65 @@ PRODUCTS = {
 def main() -> None:
     """Print what each step of the last run measures, in percent.
 
-    A row is one product on one split, by a fixed rule: no threshold is chosen on the masks. Its figures are the mIoU,
-    the same over each class set, the pixels that are right, and the mIoU of the trivial answer on the same images.
+    A row is one product on one split, by a fixed rule: no threshold is chosen on the masks. Its figures are the number
+    of images with a mask, the mIoU and its interval over resamples of these images, the mean IoU of each class set, the
+    pixels that are right, and the mIoU of the trivial answer on the same images.
     """
     try:
-        sets = load_params().get("evaluate").class_sets
+        evaluate = load_params().get("evaluate")
+        rows = [row for product in PRODUCTS for row in _rows(product)]
     except UserError as error:
         raise click.ClickException(str(error)) from None
-    columns = {"miou": "mIoU", **{f"miou_{name}": name for name in sets}}
+    columns = {f"miou_{name}": name for name in evaluate.class_sets}
     columns |= {"pixel_accuracy": "pixels right", "baseline_all_background": "all background"}
-    table = [["product", "split", *columns.values()]]
-    for product, name in PRODUCTS.items():
-        path = Path("metrics") / f"evaluate_{product}.json"
-        if not path.exists():
-            raise click.ClickException(f"{path}: no such file; run `dvc repro`")
-        for split, figures in json.loads(path.read_text(encoding="utf-8")).items():
-            for row, found in _rows(name, figures).items():
-                table.append([row, split, *(_percent(found.get(key)) for key in columns)])
+    table = [["product", "split", "images", "mIoU", *columns.values()]]
+    for name, split, found in rows:
+        figures = [_miou(found), *(_percent(found.get(key)) for key in columns)]
+        table.append([name, split, f"{found['images']:,}", *figures])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         names = [text.ljust(width) for text, width in zip(line[:2], widths[:2], strict=True)]
         numbers = [text.rjust(width) for text, width in zip(line[2:], widths[2:], strict=True)]
         click.echo("  ".join(names + numbers))
+    for note in _notes(rows, evaluate.bootstrap):
+        click.echo(note)
 
 
-def _rows(name: str, figures: dict) -> dict[str, dict]:
-    """The product's figures, or those of each method where it has several (dictionaries with a `miou` of their own)."""
-    methods = {key: value for key, value in figures.items() if isinstance(value, dict) and "miou" in value}
-    return {f"{name}, {method}": figures | found for method, found in methods.items()} or {name: figures}
+def _rows(product: str) -> list[tuple[str, str, dict]]:
+    """(name, split, figures) of the product, or of each of its methods (dictionaries with a `miou` of their own)."""
+    path = Path("metrics") / f"evaluate_{product}.json"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run `dvc repro`")
+    rows, name = [], PRODUCTS[product]
+    for split, figures in json.loads(path.read_text(encoding="utf-8")).items():
+        methods = {key: value for key, value in figures.items() if isinstance(value, dict) and "miou" in value}
+        rows += [(f"{name}, {method}", split, figures | found) for method, found in methods.items()]
+        rows += [] if methods else [(name, split, figures)]
+    return rows
+
+
+def _notes(rows: list[tuple[str, str, dict]], bootstrap: Bootstrap) -> list[str]:
+    """What the figures rest on: which images were resampled, and what was chosen on masks, and on which images."""
+    notes = []
+    if any(found.get("miou_low") is not None for _, _, found in rows):
+        notes.append(
+            f"[low, high]: {100 * bootstrap.level:g} % of {bootstrap.resamples:,} resamples of the row's images, drawn "
+            "alike for all rows on the same images; how far another training seed may be off is not in it"
+        )
+    if any(found["images"] for _, _, found in rows):
+        notes.append("chosen on masks by this run: nothing in this table; every rule is fixed in params.yaml")
+    oracles = {split: f"{found['images']:,} of {split}" for _, split, found in rows if "oracle" in found}
+    if oracles:
+        notes.append(
+            "oracle entries of metrics/evaluate_cam.json: best constant background, chosen on the images they are "
+            f"measured on ({', '.join(oracles.values())}); never results"
+        )
+    return notes
+
+
+def _miou(found: dict) -> str:
+    low, high = found.get("miou_low"), found.get("miou_high")
+    return _percent(found.get("miou")) + ("" if low is None else f" [{low:.1f}, {high:.1f}]")
 
 
 def _percent(value: float | None) -> str:

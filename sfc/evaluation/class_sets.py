@@ -15,10 +15,15 @@ def resolve_sets(class_sets: Mapping[str, Sequence[str]], classes: Sequence[str]
     """Class names to label-map values (class i of `classes` is i + 1). Classes may be in any number of sets or none.
 
     Raises:
-        UserError: a set names a class the data set does not have, or names one twice.
+        UserError: a set names a class the data set does not have, or names one twice; its figure would have the
+            name of another figure.
     """
     values = {name: i + 1 for i, name in enumerate(classes)}
     for set_name, members in class_sets.items():
+        if set_name in ("low", "high"):
+            raise UserError(
+                f"evaluate.class_sets.{set_name}: miou_{set_name} is a limit of the mIoU's interval; rename the set"
+            )
         for member in members:
             if member not in values:
                 close = difflib.get_close_matches(member, classes, n=1, cutoff=0.5)

@@ -18,19 +18,22 @@ class Confusion:
         matrix: (K, K) int64, rows ground truth, columns prediction, background first.
         images: (K,) int64, number of images whose ground truth shows the class.
         undecided: pixels predicted 255; they are counted as background, as is usual for pseudo-labels.
+        per_image: of each image id (3, K) int32, the image's pixels of each class that are right, that are the class
+            in the ground truth and in the prediction: all that the IoU of any selection of images needs.
     """
 
     def __init__(self, num_classes: int):
         self.matrix = np.zeros((num_classes, num_classes), np.int64)
         self.images = np.zeros(num_classes, np.int64)
         self.undecided = 0
+        self.per_image: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def add(self, id: str, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Count one image.
 
         Args:
-            id: named in errors.
+            id: names it in `per_image` and in errors; parts of an image may be added one by one under its id.
             truth: (H, W) uint8, 0..K-1, or 255 for pixels that are not measured.
             prediction: (H, W) uint8, 0..K-1 or 255.
 
@@ -45,7 +48,9 @@ class Confusion:
         counts = pairs[:k, :k].copy()
         undecided = pairs[:k, IGNORE]
         counts[:, 0] += undecided
+        image = np.stack((np.diag(counts), counts.sum(1), counts.sum(0))).astype(np.int32)
         with self._lock:
+            self.per_image[id] = self.per_image.get(id, 0) + image
             self.matrix += counts
             self.images += counts.sum(1) > 0
             self.undecided += int(undecided.sum())
@@ -94,10 +99,15 @@ class Scores:
 def scores(matrix: np.ndarray) -> Scores:
     """The figures of a (K, K) confusion matrix."""
     truth, predicted, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
-    union = np.where(truth > 0, truth + predicted - right, np.nan)
-    iou = right / union
+    covered = union(right, truth, predicted)
+    iou = right / covered
     accuracy = right.sum() / truth.sum() if truth.any() else float("nan")
-    return Scores(iou, (predicted - right) / union, (truth - right) / union, mean_known(iou), float(accuracy))
+    return Scores(iou, (predicted - right) / covered, (truth - right) / covered, mean_known(iou), float(accuracy))
+
+
+def union(right: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """TP + FP + FN of pixel counts of one shape (..., K), float64; NaN for a class without a ground truth pixel."""
+    return np.where(truth > 0, truth + predicted - right, np.nan)
 
 
 def mean_known(values: np.ndarray) -> float:

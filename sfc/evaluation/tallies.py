@@ -7,6 +7,7 @@ from typing import Any
 
 from sfc.data.images import read_mask
 from sfc.data.manifest import Record
+from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import set_means
 from sfc.evaluation.confusion import Confusion, Scores, all_background, mean_known, scores
@@ -21,10 +22,8 @@ class LabelTally:
     Attributes:
         confusions: the confusion matrix, under "labels".
         stands_for: "labels".
-        protocol: how labels come from the product, in words.
     """
 
-    protocol = "label maps as written, 255 counted as background"
     stands_for = "labels"
 
     def __init__(self, archive: LabelArchive, num_classes: int):
@@ -36,10 +35,14 @@ class LabelTally:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""
         self.main.add(record.id, read_mask(record.mask), self.archive.read(record.id))
 
-    def metrics(self, sets: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    def protocol(self, split: str) -> str:
+        """How labels come from the product, and what is chosen on the masks counted so far, in words."""
+        return "label maps as written, 255 counted as background; the run chooses nothing on masks"
+
+    def metrics(self, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, Any]:
         """Figures in percent; `undecided` is the share of measured pixels that are 255 in the product."""
-        undecided = 100 * self.main.undecided / max(self.main.matrix.sum(), 1)
-        return {**split_metrics(self.main), **method_metrics(self.main, sets), "undecided": float(undecided)}
+        undecided = float(100 * self.main.undecided / max(self.main.matrix.sum(), 1))
+        return {**split_metrics(self.main), **method_metrics(self.main, sets, bootstrap), "undecided": undecided}
 
 
 class CamTally:
@@ -48,17 +51,11 @@ class CamTally:
     Attributes:
         confusions: of every method of `CamRule` under the fixed background rule.
         stands_for: the one of them that stands for the product, `CamRule.main`; its matrix is `main`.
-        protocol: how labels come from the product, in words.
     """
 
     def __init__(self, rule: CamRule, num_classes: int, thresholds: Sequence[float]):
         self.rule = rule
         self.stands_for = rule.main
-        shares = " + ".join(f"{weight:g} x {kind}" for kind, weight in rule.weights.items())
-        self.protocol = (
-            f"fixed background rule; {rule.main} ({shares}) stands for the method; "
-            "oracle: best constant background, chosen on these masks"
-        )
         self.confusions = {method: Confusion(num_classes) for method in rule.methods}
         self._sweeps = {method: ThresholdSweep(num_classes, thresholds) for method in rule.methods}
         self.main = self.confusions[rule.main]
@@ -74,13 +71,22 @@ class CamTally:
             self.confusions[method].add(record.id, truth, labels)
             self._sweeps[method].add(record.id, truth, self.rule.foreground(normalised, method), keys[1:])
 
-    def metrics(self, sets: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    def protocol(self, split: str) -> str:
+        """How labels come from the product, and what is chosen on the masks counted so far, in words."""
+        shares = " + ".join(f"{weight:g} x {kind}" for kind, weight in self.rule.weights.items())
+        return (
+            "fixed background rule, for which the run chooses nothing on masks; "
+            f"{self.stands_for} ({shares}) stands for the method; "
+            f"oracle: best constant background, chosen on these {len(self.main.per_image):,} images of {split}"
+        )
+
+    def metrics(self, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, Any]:
         """Figures in percent for each method; `oracle` holds the best of the threshold sweep."""
         found = split_metrics(self.main)
         for method, confusion in self.confusions.items():
             threshold, miou = self._sweeps[method].best()
             oracle = {"threshold": threshold, "miou": 100 * miou}
-            found[method] = {**method_metrics(confusion, sets), "oracle": oracle}
+            found[method] = {**method_metrics(confusion, sets, bootstrap), "oracle": oracle}
         return found
 
 
@@ -92,14 +98,16 @@ def split_metrics(confusion: Confusion) -> dict[str, Any]:
     }
 
 
-def method_metrics(confusion: Confusion, sets: Mapping[str, Sequence[int]]) -> dict[str, float]:
+def method_metrics(confusion: Confusion, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, float]:
     """mIoU, its mean over each class set, pixel accuracy, and both error rates averaged over foreground classes.
 
-    All in percent; definitions in `Scores`.
+    All in percent; definitions in `Scores`. With resamples, `miou_low` and `miou_high` are the mIoU's interval.
     """
     found: Scores = scores(confusion.matrix)
+    interval = bootstrap.interval(confusion.per_image)
     means = {
         "miou": found.miou,
+        **(dict(zip(("miou_low", "miou_high"), interval, strict=True)) if interval else {}),
         **{f"miou_{name}": mean for name, mean in set_means(found.iou, sets).items()},
         "pixel_accuracy": found.pixel_accuracy,
         "false_positive_rate": mean_known(found.false_positive_rate[1:]),

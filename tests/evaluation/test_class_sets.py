@@ -27,6 +27,12 @@ def test_a_class_listed_twice_is_refused():
         resolve_sets({"few": ("bird", "bird")}, CLASSES)
 
 
+@pytest.mark.parametrize("name", ["low", "high"])
+def test_a_set_may_not_be_named_as_a_limit_of_the_interval(name):
+    with pytest.raises(UserError, match=rf"class_sets.{name}: miou_{name} is a limit.*rename the set"):
+        resolve_sets({name: ("bird",)}, CLASSES)
+
+
 def test_means_leave_absent_classes_out():
     means = set_means(np.array([0.9, 0.2, np.nan, 0.4]), {"a": [1, 3], "b": [2, 3], "c": [2], "d": []})
     assert means["a"] == pytest.approx(0.3)

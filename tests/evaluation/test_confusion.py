@@ -45,6 +45,10 @@ def test_streamed_matrix_equals_loops(num_classes):
     assert confusion.matrix.dtype == np.int64
     assert confusion.matrix.tolist() == plain_matrix(pairs, num_classes)
     assert confusion.images.tolist() == [sum((t == c).any() for t, _ in pairs) for c in range(num_classes)]
+    for i, pair in enumerate(pairs):
+        matrix, counts = np.array(plain_matrix([pair], num_classes)), confusion.per_image[f"image{i}"]
+        assert counts.dtype == np.int32
+        assert counts.tolist() == [matrix.diagonal().tolist(), matrix.sum(1).tolist(), matrix.sum(0).tolist()]
     assert confusion.undecided == sum(((t != 255) & (p == 255)).sum() for t, p in pairs)
 
 
@@ -54,6 +58,7 @@ def test_adding_from_threads_loses_nothing():
     confusion = Confusion(5)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda pair: confusion.add("image", *pair), pairs))
+    assert confusion.per_image["image"][1].tolist() == confusion.matrix.sum(1).tolist()
     assert confusion.matrix.tolist() == plain_matrix(pairs, 5)
 
 

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 
 from sfc.data.images import read_mask
 from sfc.errors import UserError
+from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 
+OFF = Bootstrap(0, 0.95, 0)
 RULE = {"fg_gain": 2.0, "bg_offset": 0.4}
 BOTH = RULE | {"weights": {"classifier": 1.0, "prototype": 0.7}}
 CLASSIFIER, PROTOTYPE = RULE | {"weights": {"classifier": 1.0}}, RULE | {"weights": {"prototype": 1.0}}
@@ -52,7 +54,7 @@ def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
             background = np.full((1, *truth.shape), threshold)
             confusion.add(record.id, truth, keys[np.concatenate([background, foreground]).argmax(0)])
     assert tally.confusions[method].matrix.tolist() == fixed.matrix.tolist()
-    found = tally.metrics(SETS)[method]
+    found = tally.metrics(SETS, OFF)[method]
     mious = [scores(confusion.matrix).miou for confusion in swept]
     assert len(set(mious)) == len(mious)
     assert found["oracle"] == {
@@ -72,7 +74,30 @@ def test_the_sum_stands_for_the_product(tiny):
     tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
     assert tally.rule.methods == ("classifier", "prototype", "sum")
     assert (tally.stands_for, tally.main) == ("sum", tally.confusions["sum"])
-    assert "sum (1 x classifier + 0.7 x prototype) stands for the method" in tally.protocol
+    assert "sum (1 x classifier + 0.7 x prototype) stands for the method" in tally.protocol("train")
+
+
+def test_the_protocol_names_the_images_the_oracle_is_chosen_on(tiny):
+    tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
+    for record in tiny.records[:3]:
+        tally.add(record)
+    assert tally.protocol("train").endswith("best constant background, chosen on these 3 images of train")
+
+
+def test_every_miou_has_an_interval_but_those_of_class_sets_and_oracle(tiny):
+    tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
+    for record in tiny.records:
+        tally.add(record)
+    bootstrap = Bootstrap(50, 0.9, 3)
+    metrics = tally.metrics(SETS, bootstrap)
+    for method in tally.rule.methods:
+        found = metrics[method]
+        expected = bootstrap.interval(tally.confusions[method].per_image)
+        assert (found["miou_low"], found["miou_high"]) == tuple(100 * limit for limit in expected)
+        assert found["miou_low"] < found["miou"] < found["miou_high"]
+        without = tally.metrics(SETS, OFF)[method]
+        assert found.keys() - without.keys() == {"miou_low", "miou_high"}
+        assert set(found["oracle"]) == {"threshold", "miou"}
 
 
 def test_weights_must_be_of_the_kinds_that_stand_for_the_method(tiny):
@@ -84,7 +109,7 @@ def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
     tally = CamTally(CamRule(tiny.store(("classifier",)), **CLASSIFIER), 4, THRESHOLDS)
     for record in tiny.records:
         tally.add(record)
-    assert set(tally.metrics({})) == {"classes_absent", "baseline_all_background", "classifier"}
+    assert set(tally.metrics({}, OFF)) == {"classes_absent", "baseline_all_background", "classifier"}
     assert tally.main is tally.confusions["classifier"]
     assert tally.main.matrix.any()
 
@@ -96,7 +121,7 @@ def test_one_of_two_kinds_may_stand_for_the_method(tiny):
         tally.add(record)
     assert rule.methods == ("classifier", "prototype")  # their sum means nothing for such a method
     assert tally.main is tally.confusions["prototype"]
-    assert "prototype (1 x prototype) stands for the method" in tally.protocol
+    assert "prototype (1 x prototype) stands for the method" in tally.protocol("train")
     assert tally.confusions["prototype"].matrix.tolist() != tally.confusions["classifier"].matrix.tolist()
 
 
@@ -114,12 +139,14 @@ def test_label_tally(tiny):
         archive.write("train0", half)
     tally = LabelTally(LabelArchive(path), 4)
     tally.add(tiny.records[0])
-    found = tally.metrics(SETS)
+    found = tally.metrics(SETS, Bootstrap(10, 0.95, 0))
     known, ants = truth != 255, truth == 1
     lost = known & (half == 255)
     assert found["undecided"] == pytest.approx(100 * lost.sum() / known.sum())
     assert found["pixel_accuracy"] == pytest.approx(100 - 100 * (lost & ants).sum() / known.sum())
     assert found["miou_many"] == pytest.approx(100 - 100 * (lost & ants).sum() / ants.sum())
     assert np.isnan(found["miou_few"])
+    assert found["miou_low"] == pytest.approx(found["miou"]) == pytest.approx(found["miou_high"])  # a single image
+    assert "the run chooses nothing on masks" in tally.protocol("train")
     assert found["classes_absent"] == 2
     assert found["baseline_all_background"] == pytest.approx(50 * (truth == 0).sum() / known.sum())

@@ -76,7 +76,7 @@ def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project)
         assert json.loads((folder / f"plots/evaluate_{product}_confusion.json").read_text()) == []
     assert "no over- or under-activation to measure" in output["analyse"]
     assert json.loads((folder / "metrics/analyse.json").read_text())["pixels"] == "seeds"
-    assert len(output["metrics_table"].splitlines()) == 5  # a heading and four products
+    assert len(output["metrics_table"].splitlines()) == 5  # a heading and four products, nothing to note
 
 
 def test_pseudo_masks_and_a_model_are_made_all_the_same(project):

@@ -43,8 +43,8 @@ def test_evaluations_measure_every_product(real):
     assert metrics["cam"]["train"]["images"] == metrics["crf"]["train"]["images"] == tiny.TRAIN
     assert metrics["seg"]["val"]["images"] == tiny.VAL
     table = real.run(sys.executable, "-m", "stages.metrics_table").splitlines()
-    assert len(table) == 10  # a heading, CAM by three methods on two splits, the other three products
-    assert table[0].split()[:5] == ["product", "split", "mIoU", "many", "few"]
+    assert len(table) == 13  # a heading, CAM by three methods on two splits, the other three products, three notes
+    assert table[0].split()[:6] == ["product", "split", "images", "mIoU", "many", "few"]
 
 
 def test_plots_show_curves_classes_confusions_and_galleries(real):

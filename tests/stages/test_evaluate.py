@@ -101,7 +101,9 @@ def test_label_maps_on_the_split_they_cover(project, product):
     shares = json.loads((project.folder / f"plots/evaluate_{product}_confusion.json").read_text())
     assert {"actual": "ant", "predicted": "bee", "fraction": 1.0} in shares
     assert [path.name for path in (project.folder / "out/gallery" / product).iterdir()] == [f"{product}_1.png"]
-    assert f"{split} mIoU" in result.output
+    low, miou, high = (found[split][name] for name in ("miou_low", "miou", "miou_high"))
+    assert low < miou < high
+    assert f"{split} mIoU {miou:.1f} [{low:.1f}, {high:.1f}] % on 4 images" in result.output
 
 
 def test_cams_of_both_splits_in_every_form(project):
@@ -116,8 +118,12 @@ def test_cams_of_both_splits_in_every_form(project):
         }  # fmt: skip
         assert split["sum"]["oracle"] == {"miou": 100, "threshold": 0}
         assert split["baseline_all_background"] < 40
+        assert (split["sum"]["miou_low"], split["sum"]["miou_high"]) == (100, 100)  # right in every image
         assert split["protocol"].startswith("fixed background rule")
         assert split["stands_for"] == "sum"
+    for split in ("train", "val"):
+        assert f"chosen on these 4 images of {split}" in found[split]["protocol"]
+        assert f"{split} mIoU 100.0 [100.0, 100.0] % on 4 images" in result.output
     rows = project.per_class("cam")
     assert {(row["split"], row["map"]) for row in rows if row["shown"] == "yes"} == {("train", "sum")}
     assert {(row["split"], row["map"]) for row in rows} == {
@@ -168,16 +174,26 @@ def test_no_gallery_is_an_empty_folder(project):
 
 def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypatch):
     project.cams()
+    project.archive("crf.zip", "train", lambda labels: np.where(labels == 1, 2, labels).astype(np.uint8))
     runs = []
     for workers in ("1", "3"):
         monkeypatch.setenv("SFC_WORKERS", workers)
-        assert project.run("cam").exit_code == 0
+        assert project.run("cam").exit_code == project.run("crf").exit_code == 0
         files = [
             p for name in ("metrics", "plots", "out/gallery") for p in sorted((project.folder / name).rglob("*.*"))
         ]
         runs.append({path.name: path.read_bytes() for path in files})
-    assert len(runs[0]) == 4
+    assert len(runs[0]) == 8
     assert runs[0] == runs[1]
+
+
+def test_without_resamples_there_is_no_interval(project):
+    project.archive("crf.zip", "train")
+    project.params["evaluate"]["bootstrap"]["resamples"] = 0
+    project.write()
+    result = project.run("crf")
+    assert "train mIoU 100.0 % on 4 images" in result.output
+    assert {"miou_low", "miou_high"}.isdisjoint(project.metrics("crf")["train"])
 
 
 def small(labels):
