@@ -7,7 +7,7 @@ import torch
 
 from bench import calibration, evaluation, localization, refinement, segmentation, training
 from bench.measure import Measured, Row, machine, measure
-from stages._stage import keep_freed_memory
+from sfc.memory import keep_freed_memory
 
 FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training)
 ROWS = {row.name: row for family in FAMILIES for row in family.ROWS}

@@ -17,9 +17,9 @@ import torch
 from bench.inputs import cam_network, uniform
 from bench.measure import Pair, Row, resident
 from sfc.calibration.image_bank import ImageBank
+from sfc.memory import keep_freed_memory
 from sfc.methods.sfc import SfcObjective
 from sfc.training.optim import sgd
-from stages._stage import keep_freed_memory
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import json
 import math
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from sfc.config_types import Section
 from sfc.errors import UserError
+from sfc.memory import keep_freed_memory
 from sfc.params import Params, load_params, method_section_names
 from stages._gpu import gpu_index
 
@@ -103,20 +103,6 @@ def _params_of(function: Callable) -> dict[str, Param | MethodSections]:
         elif isinstance(hint, type) and issubclass(hint, Section):
             found[parameter] = Param(parameter)
     return found
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory that tensors free, instead of returning it to the kernel after every operation.
-
-    Getting it back costs a page fault each 4 kB: on virtual machines an eighth of the training speed remains.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not Linux with glibc: its allocator has no such setting
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of the settings in malloc.h
-    for setting, value in ((trim_threshold, -1), (top_pad, 256 << 20), (mmap_max, 0)):
-        libc.mallopt(setting, value)
 
 
 def is_main() -> bool:

@@ -144,12 +144,19 @@ CLASSES = tuple(name for name, *_ in OBJECTS)
 
 
 def draw_object(rng: np.random.Generator, kind: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """One object of class `kind`, mirrored half of the time.
+    """One object of class `kind`, see `painted`."""
+    _, draw, aspect, _ = OBJECTS[kind]
+    return painted(rng, draw, aspect, height)
+
+
+def painted(
+    rng: np.random.Generator, draw: Callable[[Pen], None], aspect: float, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `draw` puts on a layer of this height, mirrored half of the time, under changing light.
 
     Returns:
         (height, w, 3) uint8 colours and (height, w) bool, true on the object.
     """
-    _, draw, aspect, _ = OBJECTS[kind]
     pen = Pen(rng, height, aspect)
     draw(pen)
     pixels = np.asarray(pen.layer)

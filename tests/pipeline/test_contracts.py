@@ -19,6 +19,7 @@ CONFIG = {"config", "config_seg", "config_types", "params"}
 NO_DEPENDENCY = {
     "sfc",
     "sfc.errors",
+    "sfc.memory",
     "stages",
     "stages._stage",
     "stages._copies",
@@ -72,13 +73,13 @@ def test_imports_of_the_library_stand_at_the_top():
     assert late == []  # else the test above would not see them
 
 
-TOP = {*CONFIG, "errors", "randomness"}
+TOP = {*CONFIG, "errors", "memory", "randomness"}
 NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
     "data": TOP,
     "readers": {*TOP, "data", "label_table"},
-    "demo": {*TOP, "data"},
+    "demo": {*TOP, "backbone", "data", "training"},
     "label_table": TOP,
     "label_archive": {*TOP, "data"},
     "dense_crf": {*TOP, "data"},
@@ -104,7 +105,11 @@ def test_imports_point_down():
         modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         rooms = {module.split(".")[1] for module in modules if module.startswith("sfc.")}
         upward += [f"{path.name} -> sfc.{other}" for other in rooms - MAY_IMPORT.get(room, TOP) - {room}]
-        if path.name not in ("params.py", "shapes.py"):  # the one that reads params, the one that is a command
+        if path.name not in (
+            "params.py",
+            "shapes.py",
+            "trunk.py",
+        ):  # the one that reads params, the one that is a command
             upward += [f"{path.name} -> {module}" for module in modules & {"click", "stages", "yaml", "ruamel.yaml"}]
     assert upward == []
 

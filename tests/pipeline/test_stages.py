@@ -83,7 +83,8 @@ def test_queued_experiments_run_side_by_side(real):
     names = re.findall(r"^(\w{7,})\s.*Success", status, flags=re.MULTILINE)
     assert len(names) == 2, status
     for name in names:
-        assert sorted(stages_run(real.dvc("queue", "logs", name))) == ["analyse", "evaluate@cam"]
+        ran = stages_run(real.dvc("queue", "logs", name))
+        assert ran in (["evaluate@cam"], ["evaluate@cam", "analyse"])  # the second only where the rates changed
 
 
 def test_another_clone_pulls_everything_and_runs_nothing(real, clone):
