@@ -90,7 +90,7 @@ def test_pixel_correlation_gradient():
 def test_seeds_argmax_weighs_the_background():
     cam = torch.tensor([[0.5, 0.5], [0.2, 0.1]]).view(1, 2, 1, 2)
     mask = torch.ones(1, 2, 1, 2)
-    kwargs = {"mode": "argmax", "threshold": 0.0}
+    kwargs = {"mode": "argmax", "threshold": 0.0, "seed_range": "none"}
     assert cams.prototype_seeds(cam, mask, bkg_scale=1.0, **kwargs)[0, 0].tolist() == [[1.0, 1.0]]
     assert cams.prototype_seeds(cam, mask, bkg_scale=0.3, **kwargs)[0, 0].tolist() == [[0.0, 1.0]]
 
@@ -98,7 +98,7 @@ def test_seeds_argmax_weighs_the_background():
 def test_seeds_threshold_and_mask():
     cam = torch.tensor([[0.5, 0.1], [0.4, 0.6]]).view(1, 2, 1, 2)
     mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]]).view(1, 2, 1, 2)
-    seeds = cams.prototype_seeds(cam, mask, mode="threshold", bkg_scale=0.3, threshold=0.3)
+    seeds = cams.prototype_seeds(cam, mask, mode="threshold", bkg_scale=0.3, threshold=0.3, seed_range="none")
     assert seeds[0, :, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
 

@@ -16,7 +16,7 @@ def network(**changes):
     settings = {
         **TRUNK,
         **CORRELATION,
-        "prototype": {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0},
+        "prototype": {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0, "seed_range": "none"},
     }
     torch.manual_seed(0)
     return SfcNetwork(**{**settings, **changes})
@@ -49,6 +49,7 @@ def objective(*, bank=None, **changes):
         "dc_proto": True,
         "dc_scale": True,
         "proto_norm": "max",
+        "empty": "zero",
         "reduction": "mean",
         "detach_large": False,
     }

@@ -44,7 +44,7 @@ def _project(folder, images):
         batch_norm="frozen",
         pcm_iters=2,
         bkg_before_pcm=True,
-        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
+        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )
     save_cam_network(network, folder / "out/cam.safetensors", method="sfc")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
