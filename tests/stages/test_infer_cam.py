@@ -99,6 +99,20 @@ def test_writes_the_maps_of_every_image(tmp_path, run):
     assert set(metrics["empty"]) == {"classifier", "prototype"}
 
 
+def test_products_of_the_correlation_at_reading(tmp_path, run):
+    """The network on file was trained with two products; null reads as trained, a number with that many."""
+    records = _project(tmp_path, 3)
+    found = {}
+    for products in (None, 2, 0):
+        params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+        params["cam"]["pcm_iters"] = products
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        assert run().exit_code == 0
+        found[products] = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
+    np.testing.assert_array_equal(found[None], found[2])
+    assert np.ptp(found[0][0, 1]) > 2 * np.ptp(found[2][0, 1])  # not averaged over the image
+
+
 def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
     _project(tmp_path, 5)
     assert run().exit_code == 0
