@@ -35,5 +35,5 @@ def cam_network(arch: str, num_classes: int) -> SfcNetwork:
         batch_norm="frozen",
         pcm_iters=2,
         bkg_before_pcm=True,
-        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
+        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )

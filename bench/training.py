@@ -75,6 +75,7 @@ def _training(arch: str, batch: int, classes: int, crop: int):
         dc_proto=True,
         dc_scale=True,
         proto_norm="max",
+        empty="zero",
         reduction="mean",
         detach_large=False,
     )

@@ -73,9 +73,15 @@ class Ibr(Section):
 class Dc(Section):
     """Distribution coefficient, Eq. 6."""
 
-    norm: Literal["mean", "eq6"]
+    norm: Literal["mean", "instances", "eq6"]
     c_ibr: Literal["auto", "simulate"] | Positive
     n_iter: Literal["auto"] | Count
+
+
+class Schedule(Section):
+    """How the lr falls over the steps, see `sfc.training.optim.poly`."""
+
+    hold: Fraction  # share of the steps before the polynomial decay begins
 
 
 class TrainCam(Section):
@@ -94,6 +100,7 @@ class TrainCam(Section):
     momentum: NonNegative
     weight_decay: NonNegative
     power: NonNegative
+    schedule: Schedule
     clip_norm: Positive
 
     @model_validator(mode="after")
@@ -120,6 +127,7 @@ class Cam(Section):
     scales: Scales
     flip: bool
     mask_absent: bool
+    pcm_iters: Annotated[int, Field(ge=0)] | None  # products with the pixel correlation; null: as trained
     batch_size: Count
     precision: Precision
 

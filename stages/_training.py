@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +15,14 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from sfc.data.batches import batches, steps_per_epoch
 from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
 from sfc.training.loop import train
-from sfc.training.optim import poly
-from stages._stage import output, progress, workers, write_json
+from stages._stage import output, progress, say, workers, write_json
 
 T = TypeVar("T")
 
@@ -45,19 +45,25 @@ def fit(
     other_sections: Sequence[BaseModel] = (),
     inputs: Sequence[str],
     optimiser: torch.optim.Optimizer,
+    lr_factor: Callable[[int], float],
     clip_norm: float | None,
     save: Callable[[Path], None],
     losses: Sequence[str],
-    facts: dict[str, int],
+    measures: Sequence[str] = (),
+    warning: Callable[[Mapping[str, float]], str | None] | None = None,
+    facts: dict[str, float],
 ) -> float:
     """Train `objective` on `samples`, going on from a scratch checkpoint where there is one, and write the results.
 
     Args:
-        section: the stage's own params; its random_seed, batch_size, precision and power are used here.
+        section: the stage's own params; its random_seed, batch_size and precision are used here.
         other_sections, inputs: with `section`, what the result depends on beside the code.
+        lr_factor: of each step, see `sfc.training.optim.poly`.
         save: writes the trained model, to out/{its name}.safetensors.
         losses: names of the losses beside "loss", in the order of the curve; a run need not have all of them.
-        facts: put into the metrics file beside the steps and the last losses.
+        measures: names of what else the curve shows, after the losses; likewise.
+        warning: see `sfc.calibration.method.Method`; said once during the training, and at its end if it holds there.
+        facts: put into the metrics file beside the steps and the last losses and measures.
 
     Returns:
         The last loss.
@@ -78,19 +84,21 @@ def fit(
         ),
         steps=steps,
         optimiser=optimiser,
-        lr_factor=poly(steps, section.power),
+        lr_factor=lr_factor,
         clip_norm=clip_norm,
         precision=section.precision,
         device=target,
         checkpoint=checkpoint,
         progress=progress,
+        watch=None if warning is None else _Watch(stage, warning, steps),
     )
     if distributed.is_main():
         with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
             save(path)
-        _write_curve(f"plots/{stage}.csv", rows, ["loss", *losses])
-        last = {name: value for name, value in rows[-1].items() if name != "step"}
-        write_json(f"metrics/{stage}.json", {"steps": steps, **facts, "last": last})
+        _write_curve(f"plots/{stage}.csv", rows, ["loss", *losses, *measures])
+        last = {name: value for name, value in rows[-1].items() if name not in ("step", *measures)}
+        shown = {"measures": {name: rows[-1][name] for name in measures if name in rows[-1]}} if measures else {}
+        write_json(f"metrics/{stage}.json", {"steps": steps, **facts, "last": last, **shown})
         checkpoint.delete()
     distributed.stop()
     return rows[-1]["loss"]
@@ -118,8 +126,26 @@ def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequenc
     return Checkpoint(folder, fingerprint=fingerprint, every_seconds=float(seconds))
 
 
-def _write_curve(path: str, rows: list[dict[str, float]], losses: Sequence[str]) -> None:
-    """The rows of `sfc.training.loop.train` as CSV, a line for each step and loss: any losses make one chart."""
-    lines = [(row["step"], name, row[name]) for name in losses for row in rows if name in row]
+class _Watch:
+    """Says what a method's `warning` has to say of a row of the curve: the first time, and of the last row."""
+
+    def __init__(self, stage: str, warning: Callable[[Mapping[str, float]], str | None], steps: int):
+        self._stage, self._warning, self._steps = stage, warning, steps
+        self._said = False
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        last = row["step"] == self._steps
+        if self._said and not last:
+            return
+        text = self._warning(row)
+        if text is not None:
+            with tqdm.external_write_mode(file=sys.stderr):  # on a line of its own, not behind the progress bar
+                say(f"{self._stage}: {text}" if last else f"{self._stage}: at step {row['step']}, {text}")
+            self._said = True
+
+
+def _write_curve(path: str, rows: list[dict[str, float]], names: Sequence[str]) -> None:
+    """The rows of `sfc.training.loop.train` as CSV, a line for each step and name: any losses make one chart."""
+    lines = [(row["step"], name, row[name]) for name in names for row in rows if name in row]
     with output(path) as temporary:
         pd.DataFrame(lines, columns=["step", "loss", "value"]).to_csv(temporary, index=False, float_format="%.6g")

@@ -31,6 +31,8 @@ def main(cam: Cam) -> str:
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
     network = load_cam_network("out/cam.safetensors", target)
+    if cam.pcm_iters is not None:
+        network.pcm_iters = cam.pcm_iters
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
     network = network.to(dtype=dtype, memory_format=torch.channels_last)

@@ -22,7 +22,7 @@ from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
 from sfc.methods import METHODS, save_cam_network
 from sfc.training import distributed
-from sfc.training.optim import sgd
+from sfc.training.optim import poly, sgd
 from stages._stage import MethodSections, device, output, say, stage
 from stages._training import fit, seeded
 
@@ -59,6 +59,7 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
     crops = ImageCrops(
         records, num_classes, crop=train_cam.crop, long_side=train_cam.long_side, seed=train_cam.random_seed
     )
+    lr_factor = poly(steps, train_cam.power, hold=train_cam.schedule.hold)
     loss = fit(
         "train_cam",
         objective,
@@ -69,10 +70,13 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
         other_sections=list(sections.values()),
         inputs=[*INPUTS, train_cam.backbone.weights],
         optimiser=_optimiser(objective.network, train_cam),
+        lr_factor=lr_factor,
         clip_norm=train_cam.clip_norm,
         save=partial(_save, objective=objective, method=method.name, classes=manifest.classes),
         losses=method.losses,
-        facts={"images": len(records), "classes": num_classes},
+        measures=method.measures,
+        warning=method.warning,
+        facts={"images": len(records), "classes": num_classes, "lr_steps": sum(map(lr_factor, range(steps)))},
     )
     return f"train_cam: {steps} steps, loss {loss:.3f}, to out/cam.safetensors"
 

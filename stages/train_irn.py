@@ -14,7 +14,7 @@ from sfc.data.manifest import read_manifest
 from sfc.irn.network import IrnNetwork, IrnObjective, save_irn
 from sfc.label_archive import LabelArchive
 from sfc.training import distributed
-from sfc.training.optim import sgd
+from sfc.training.optim import poly, sgd
 from stages._stage import device, say, stage, weights_path
 from stages._training import fit, seeded
 
@@ -58,6 +58,7 @@ def main(irn: Irn) -> str:
         section=irn,
         inputs=[*INPUTS, weights],
         optimiser=sgd([group], momentum=irn.momentum),
+        lr_factor=poly(steps, irn.power),
         clip_norm=irn.clip_norm,
         save=partial(save_irn, objective.network),
         losses=("positive", "negative"),

@@ -17,7 +17,7 @@ from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.segmentation.segmenter import Segmenter, load_trunk_weights
 from sfc.training import distributed
-from sfc.training.optim import sgd
+from sfc.training.optim import poly, sgd
 from stages._stage import device, say, stage, weights_path
 from stages._training import fit, seeded
 
@@ -64,6 +64,7 @@ def main(seg: Seg) -> str:
         section=seg,
         inputs=[*INPUTS, weights],
         optimiser=sgd(groups, momentum=seg.momentum),
+        lr_factor=poly(seg.steps, seg.power),
         clip_norm=None,
         save=partial(save_segmenter, network),
         losses=(),

@@ -162,6 +162,14 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
             "param fusion.sfc.crf.weights.prototype: input should be greater than or equal to 0",
         ),
         (
+            "sfc.prototype.empty",
+            "none",
+            "param sfc.prototype.empty: input should be 'zero' or 'skip' (got 'none')",
+        ),
+        ("sfc.prototype.seed_range", "map", "param sfc.prototype.seed_range: input should be 'none' or 'image'"),
+        ("train_cam.schedule.hold", 1.5, "param train_cam.schedule.hold: input should be less than or equal to 1"),
+        ("cam.pcm_iters", -1, "param cam.pcm_iters: input should be greater than or equal to 0"),
+        (
             "fusion.sipe.eval.weights",
             {"classifier": 1.0},
             "fusion.sipe.eval.weights: of classifier, but the CAMs that stand for sipe are prototype; name these",
@@ -195,6 +203,19 @@ def test_every_missing_param_is_named(values):
         for field in model.model_fields:
             with pytest.raises(UserError, match=f"param {name}.{field} is missing"):
                 parse_params(without(values, f"{name}.{field}"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_products_at_reading_are_refused_where_there_is_no_correlation(values, method):
+    put(values, "train_cam.method", method)
+    assert parse_params(values).get("cam.pcm_iters") is None
+    put(values, "cam.pcm_iters", 1)
+    if method in ("base", "sfc"):
+        assert parse_params(values).get("cam.pcm_iters") == 1
+    else:
+        with pytest.raises(UserError) as error:
+            parse_params(values)
+        assert "cam.pcm_iters: method sipe has no pixel correlation (PCM); set it to null" in str(error.value)
 
 
 @pytest.mark.parametrize("name", [*known_sections(), "fusion", *(f"fusion.{method}" for method in METHODS)])

@@ -68,7 +68,9 @@ class FeatureSums:
         logits = torch.einsum("cd,bdhw->bchw", self._weight.float(), feature.float())
         cam = cams.prepend_background(cams.normalised_cam(logits) * labels[:, :, None, None])
         present = cams.with_background(labels)[:, :, None, None]
-        return cams.prototype_seeds(cam, present, mode="argmax", bkg_scale=self._bkg_scale, threshold=0.0)
+        return cams.prototype_seeds(
+            cam, present, mode="argmax", bkg_scale=self._bkg_scale, threshold=0.0, seed_range="none"
+        )
 
     def add(self, feature: Tensor, seeds: Tensor, regions: Tensor) -> None:
         """Count images.

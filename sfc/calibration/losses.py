@@ -25,18 +25,24 @@ def classification_loss(score: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(score, labels.float(), reduction="none").mean(dim=1)
 
 
-def prototype_consistency(cam_weight: Tensor, cam_prototype: Tensor, dc: Tensor, *, reduction: str) -> Tensor:
+def prototype_consistency(
+    cam_weight: Tensor, cam_prototype: Tensor, dc: Tensor, *, reduction: str, kept: Tensor | None = None
+) -> Tensor:
     """Distance of classifier-weight and prototype CAM, each class weighted by its DC, the background by 1 (Eq. 5).
 
     Args:
         cam_weight, cam_prototype: (B, 1 + C, H, W).
         dc: (C,) distribution coefficient.
         reduction: "mean" over channels and pixels (released code), or "sum" over channels of pixel means.
+        kept: (B, 1 + C), 0 for the channels of an image that take no part: their distance counts as 0, as an absent
+            class's does; the mean still divides by all channels. None keeps all.
 
     Returns:
         (B,) float32.
     """
     weight = with_background(dc[None])[:, :, None, None]
+    if kept is not None:
+        weight = weight * kept[:, :, None, None]
     return _reduce((cam_weight - cam_prototype).abs() * weight, reduction)
 
 

@@ -45,6 +45,9 @@ class Method:
         network: class of its network, which names its kinds of CAM and those that stand for it.
         objective: `objective(setup, **sections)` builds network and objective; torch's random numbers are seeded.
         losses: names of the losses of the objective beside "loss", whether a run has them all or not.
+        measures: names of what else the objective returns with the losses, in no loss and without gradient: what a
+            person should see of the training beside its losses (`sfc.calibration.measures`).
+        warning: a row of the curve to one line for the person who watches, or None while there is nothing to say.
     """
 
     name: str
@@ -52,3 +55,5 @@ class Method:
     network: type[CamNetwork]
     objective: Callable[..., Objective]
     losses: tuple[str, ...]
+    measures: tuple[str, ...] = ()
+    warning: Callable[[Mapping[str, float]], str | None] | None = None

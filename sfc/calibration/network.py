@@ -61,10 +61,12 @@ class CamNetwork(nn.Module):
         kinds: names of the CAMs that `infer` gives.
         fused: those whose weighted sum stands for the method when its CAMs are measured and made into labels.
         config: keyword arguments that build the network again.
+        correlated: whether there is a pixel correlation, whose products `pcm_iters` counts.
     """
 
     kinds: tuple[str, ...] = ("classifier",)
     fused: tuple[str, ...] = ("classifier",)
+    correlated = False
 
     def __init__(self, *, arch: str, num_classes: int, frozen_stages: int, batch_norm: str):
         super().__init__()
@@ -136,7 +138,13 @@ class CorrelatedCamNetwork(CamNetwork):
         bkg_before_pcm: the background channel is made before the correlation and refined with the others (released
             code), or made from the refined foreground (as Eq. 2 is printed).
         trunk: keyword arguments of `CamNetwork`.
+
+    Attributes:
+        pcm_iters: may be set to read the CAMs of a trained network with other products than it was trained with: what
+            its losses need of the correlation, and what it gives the finished maps, are two questions.
     """
+
+    correlated = True
 
     def __init__(self, *, pcm_iters: int, bkg_before_pcm: bool, **trunk):
         super().__init__(**trunk)

@@ -14,7 +14,7 @@ from sfc.training import distributed
 
 
 class Objective(nn.Module):
-    """Called with one batch, returns named scalar losses, "loss" in front.
+    """Called with one batch, returns named scalars: "loss" in front, its parts, and measures that are in no loss.
 
     A batch is this process's share of the global one: "image" (B, 3, crop, crop) uint8, "box" (B, 4) int64, "label"
     (B, C) float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from sfc.calibration import cams, losses
+from sfc.calibration import cams, losses, measures
 from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
@@ -18,6 +19,14 @@ from sfc.config import Dc, Ibr, Msdw
 from sfc.config_types import Fraction, Positive, Section
 from sfc.training import distributed
 
+MEASURES = (
+    "no_background_seed",  # share of images
+    "empty_prototypes",  # share of the prototypes of background and present classes
+    "cam_range",  # of a present class's map in an image, after the correlation
+    "pcm_share",  # of the pixels, that one product with the correlation averages
+)
+DYING = 0.5  # share of images without background seed above which a training is said to go wrong
+
 
 class SfcPrototype(Section):
     """Which pixels a class prototype averages, Eq. 3."""
@@ -25,6 +34,9 @@ class SfcPrototype(Section):
     mode: Literal["argmax", "threshold"]
     bkg_scale: Positive  # background channel times this before the argmax
     threshold: Fraction  # only for mode threshold
+    # of a class without any: zero, a prototype CAM of 0 that Eq. 5 pulls the classifier's to; skip, no term in Eq. 5
+    empty: Literal["zero", "skip"]
+    seed_range: Literal["none", "image"]  # image: from the map scaled to its own range in the image
 
 
 class SfcParams(Section):
@@ -56,7 +68,11 @@ class SfcNetwork(CorrelatedCamNetwork):
 
     def cam_prototype(self, maps: Maps, cam_weight: Tensor, mask: Tensor) -> Tensor:
         """Prototype CAM of Eq. 4 from the seeds in `cam_weight`, (B, 1 + C, H, W) float32 in 0..1."""
-        return cams.prototype_cam(maps.hierarchical, cams.prototype_seeds(cam_weight, mask, **self._prototype))
+        return cams.prototype_cam(maps.hierarchical, self.seeds(cam_weight, mask))
+
+    def seeds(self, cam_weight: Tensor, mask: Tensor) -> Tensor:
+        """The seeds of Eq. 3 in `cam_weight`, (B, 1 + C, H, W) float32, 0 or 1; none where `mask` is 0."""
+        return cams.prototype_seeds(cam_weight, mask, **self._prototype)
 
     def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
         return self.f9(super()._semantic(image, layer4))
@@ -79,6 +95,9 @@ class SfcObjective(Objective):
         w_proto, w_scale: weights of Eq. 5 and Eq. 7 in the total.
         dc_proto, dc_scale: weigh Eq. 5 (Eq. 7) by `dc`; False weighs all classes alike.
         proto_norm: "max" divides the prototype CAM by its maximum before Eq. 5 (released code), "none" does not.
+        empty: Eq. 3 divides by the number of seeds. Where there is none, "zero" takes 0 for the prototype (released
+            code), so that Eq. 5 pulls the classifier's map to 0 all over the image; on the background, which loses its
+            seeds first, that makes everything foreground. "skip" leaves that channel of that image out of Eq. 5.
         reduction, detach_large: see `sfc.calibration.losses`.
     """
 
@@ -93,13 +112,15 @@ class SfcObjective(Objective):
         dc_proto: bool,
         dc_scale: bool,
         proto_norm: str,
+        empty: str,
         reduction: str,
         detach_large: bool,
     ):
         super().__init__(network)
         self.bank = bank
         self.w_proto, self.w_scale = w_proto, w_scale
-        self.proto_norm, self.reduction, self.detach_large = proto_norm, reduction, detach_large
+        self.proto_norm, self.empty = proto_norm, empty
+        self.reduction, self.detach_large = reduction, detach_large
         # heads that no loss reaches get no gradient: the optimiser and the processes' average must not wait for one
         network.sides.requires_grad_(bool(w_proto))
         network.f9.requires_grad_(bool(network.pcm_iters and (w_proto or w_scale)))
@@ -107,7 +128,7 @@ class SfcObjective(Objective):
         self.register_buffer("dc_scale", dc if dc_scale else torch.ones_like(dc), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars "loss", "cls", "proto", "scale"; the last two with their weights."""
+        """Scalars "loss", "cls", "proto", "scale", the last two with their weights; and `MEASURES`."""
         batch = self._with_bank(batch)
         boxes, labels = batch["box"], batch["label"]
         crop = batch["image"].shape[2:]
@@ -115,10 +136,11 @@ class SfcObjective(Objective):
         maps = self.network(images, hierarchy=bool(self.w_proto))
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)
+        seeds = self.network.seeds(cam_weight, mask)
         parts = {"cls": self.classification(maps, labels)}
         if self.w_proto:
-            cam_prototype = self.network.cam_prototype(maps, cam_weight, mask)
-            parts["proto"] = self.w_proto * self._prototype_loss(cam_weight, cam_prototype)
+            cam_prototype = cams.prototype_cam(maps.hierarchical, seeds)
+            parts["proto"] = self.w_proto * self._prototype_loss(cam_weight, cam_prototype, seeds)
         half = F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=True)
         maps_half = self.network(half, hierarchy=False)
         parts["cls"] = (parts["cls"] + losses.classification_loss(maps_half.score, labels)) / 2
@@ -126,7 +148,18 @@ class SfcObjective(Objective):
             mask_half = cams.valid_mask(boxes, labels, crop=crop, size=maps_half.class_logits.shape[2:])
             cam_half = self.network.cam_weight(maps_half, mask_half)
             parts["scale"] = self.w_scale * self._scale_loss(cam_weight, cam_half, labels)
-        return total(parts)
+        return total(parts) | self._measures(maps, cam_weight, seeds, mask)
+
+    def _measures(self, maps: Maps, cam_weight: Tensor, seeds: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """`MEASURES`; without correlation it has no share."""
+        found = {
+            "no_background_seed": measures.no_background_seed(seeds, mask),
+            "empty_prototypes": measures.empty_prototypes(seeds, mask),
+            "cam_range": measures.cam_range(cam_weight, mask),
+        }
+        if self.network.pcm_iters:
+            found["pcm_share"] = measures.effective_share(maps.semantic)
+        return measures.averaged(found)
 
     def _with_bank(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch followed by images of the bank, which every process updates with the whole global batch."""
@@ -140,10 +173,13 @@ class SfcObjective(Objective):
         mine = distributed.share(len(joined["label"]))
         return {name: rows[mine] for name, rows in joined.items()}
 
-    def _prototype_loss(self, cam_weight: Tensor, cam_prototype: Tensor) -> Tensor:
+    def _prototype_loss(self, cam_weight: Tensor, cam_prototype: Tensor, seeds: Tensor) -> Tensor:
         if self.proto_norm == "max":
             cam_prototype = cams.max_normalised(cam_prototype)
-        return losses.prototype_consistency(cam_weight, cam_prototype, self.dc_proto, reduction=self.reduction)
+        kept = seeds.amax(dim=(2, 3)) if self.empty == "skip" else None
+        return losses.prototype_consistency(
+            cam_weight, cam_prototype, self.dc_proto, reduction=self.reduction, kept=kept
+        )
 
     def _scale_loss(self, cam_weight: Tensor, cam_half: Tensor, labels: Tensor) -> Tensor:
         return losses.scale_consistency(
@@ -152,14 +188,25 @@ class SfcObjective(Objective):
 
 
 def _objective(setup: Setup, *, sfc: SfcParams, ibr: Ibr, dc: Dc, msdw: Msdw) -> SfcObjective:
-    network = SfcNetwork(**setup.trunk, **sfc.model_dump(exclude={"proto_norm"}))
+    network = SfcNetwork(**setup.trunk, **sfc.model_dump(exclude={"proto_norm": True, "prototype": {"empty"}}))
     bank = None
     if ibr.n:
         settings = ibr.model_dump(exclude={"n"})
         bank = ImageBank(
             num_classes=setup.num_classes, crop=setup.crop, draws=ibr.n, seed=setup.random_seed, **settings
         )
-    return SfcObjective(network, bank=bank, dc=setup.dc, proto_norm=sfc.proto_norm, **msdw.model_dump())
+    of_prototypes = {"proto_norm": sfc.proto_norm, "empty": sfc.prototype.empty}
+    return SfcObjective(network, bank=bank, dc=setup.dc, **of_prototypes, **msdw.model_dump())
+
+
+def _warning(row: Mapping[str, float]) -> str | None:
+    share = row["no_background_seed"]
+    if share <= DYING:
+        return None
+    return (
+        f"in {100 * share:.0f} % of the images no pixel is a seed of the background, so its prototype is undefined and "
+        "everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
+    )
 
 
 SFC = Method(
@@ -168,4 +215,6 @@ SFC = Method(
     SfcNetwork,
     _objective,
     losses=("cls", "proto", "scale"),
+    measures=MEASURES,
+    warning=_warning,
 )

@@ -59,8 +59,8 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     """A mean over all processes, as a loss.
 
     Args:
-        total: scalar, this process's sum; carries the gradient.
-        count: how many terms are in it here.
+        total: this process's sum, a scalar or a row of sums; carries the gradient.
+        count: how many terms are in it here, of the same shape.
 
     Returns:
         total * processes / (count over all processes): averaging it, or its gradients, over the processes gives

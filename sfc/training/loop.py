@@ -26,27 +26,30 @@ def train(
     device: torch.device,
     checkpoint: Checkpoint | None,
     progress: Callable[..., Iterable],
+    watch: Callable[[dict[str, float]], None] | None = None,
     log_every: int = 10,
 ) -> list[dict[str, float]]:
     """Train `objective` in place for `steps` steps, or for what is left of them after the checkpoint.
 
     Args:
-        objective: called with one batch on `device`, returns named scalar losses; "loss" is minimised. The average
-            over processes of each must be its value on the global batch (see `distributed.global_mean`).
+        objective: called with one batch on `device`, returns named scalars; "loss" is minimised, the others are its
+            parts or whatever else makes a curve. The average over processes of each must be its value on the global
+            batch (see `distributed.global_mean`).
         batches: `batches(first_step)` yields this process's batches from that step on.
         lr_factor: each group's lr at step s is its initial lr times `lr_factor(s)`.
         clip_norm: largest global gradient norm; None for no clipping.
         precision: "bf16" runs the objective under bfloat16 autocast, "fp32" does not.
         progress: wraps an iterable of known `total`, e.g. with a progress bar.
+        watch: called with each row of the curve when it is there.
         log_every: steps in one row of the curve.
 
     Returns:
-        Rows {"step", one mean a named loss}; a row holds the means of the `log_every` steps before `step`.
+        Rows {"step", one mean a name}; a row holds the means of the `log_every` steps before `step`.
 
     Raises:
         UserError: a loss is not finite.
     """
-    run = _Run(objective, optimiser, log_every)
+    run = _Run(objective, optimiser, log_every, watch)
     first = run.resume(checkpoint)
     model = _parallel(objective, device)
     objective.train()
@@ -73,8 +76,14 @@ def train(
 class _Run:
     """What a run must carry over a restart: model, optimiser, step, curve and the sums of the open row."""
 
-    def __init__(self, objective: nn.Module, optimiser: torch.optim.Optimizer, log_every: int):
-        self._objective, self._optimiser, self._log_every = objective, optimiser, log_every
+    def __init__(
+        self,
+        objective: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        log_every: int,
+        watch: Callable[[dict[str, float]], None] | None,
+    ):
+        self._objective, self._optimiser, self._log_every, self._watch = objective, optimiser, log_every, watch
         self.rows: list[dict[str, float]] = []
         self._sums: Tensor | None = None
         self._count = 0
@@ -93,6 +102,8 @@ class _Run:
             raise UserError(
                 f"a loss is not finite at step {step}: {self.rows[-1]}; lower lr, or set precision to fp32 to find out"
             )
+        if self._watch is not None:
+            self._watch(self.rows[-1])
 
     def state(self, step: int) -> dict:
         return {

@@ -21,6 +21,13 @@ def sgd(groups: list[dict], *, momentum: float) -> torch.optim.SGD:
     return torch.optim.SGD(kept, momentum=momentum, fused=True)
 
 
-def poly(steps: int, power: float) -> Callable[[int], float]:
-    """The factor (1 - step / steps) ** power of step 0 .. steps - 1."""
-    return lambda step: (1 - step / steps) ** power
+def poly(steps: int, power: float, *, hold: float = 0.0) -> Callable[[int], float]:
+    """The lr's factor at step 0 .. steps - 1: 1 for the first `hold` share of the steps, then polynomial decay.
+
+        held = round(hold * steps)      factor(s) = 1 if s < held else (1 - (s - held) / (steps - held)) ** power
+
+    The factors of a run add up to about steps * (hold + (1 - hold) / (1 + power)), its steps weighted by lr: a run too
+    short for what it has to learn gets up to 1 + power times the training at the same lr, and still ends at 0.
+    """
+    held = round(hold * steps)
+    return lambda step: 1.0 if step < held else (1 - (step - held) / (steps - held)) ** power

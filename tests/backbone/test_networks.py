@@ -12,14 +12,13 @@ from sfc.irn.network import IrnNetwork, IrnObjective, load_irn, save_irn
 from sfc.localization.multiscale import infer_cams
 from sfc.methods import load_cam_network, save_cam_network
 from sfc.methods.base import BaseObjective
-from sfc.methods.sfc import SfcObjective
 from sfc.methods.sipe import SipeObjective
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import image_logits
 from sfc.segmentation.models import load_segmenter, save_segmenter
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.walk.pseudo_labels import IrnReader
-from tests.methods.tiny import CLASSES, DC, base_network, batch, network, sipe_network
+from tests.methods.tiny import CLASSES, base_network, batch, objective, sipe_network
 
 CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002"]
 VIT = ["timm/test_vit", "timm/vit_small_patch14_dinov2"]
@@ -37,8 +36,7 @@ def cam_objective(method, **trunk):
         return BaseObjective(base_network(**trunk))
     if method == "sipe":
         return SipeObjective(sipe_network(**trunk), w_gsc=1.0)
-    settings = {"dc_proto": True, "dc_scale": True, "proto_norm": "max", "reduction": "mean", "detach_large": False}
-    return SfcObjective(network(**trunk), bank=None, dc=DC, w_proto=1.0, w_scale=1.0, **settings)
+    return objective(network_changes=trunk, w_proto=1.0, w_scale=1.0)
 
 
 def edge_objective(**trunk):

@@ -39,6 +39,24 @@ def test_prototype_consistency_is_eq_5(reduction, divisor):
         assert actual[b].item() == pytest.approx(total / divisor, rel=1e-6)
 
 
+@pytest.mark.parametrize(("reduction", "divisor"), [("mean", 4), ("sum", 1)])
+def test_channels_that_take_no_part_in_eq_5(reduction, divisor):
+    weight, prototype = random(2, 4, 3, 2, seed=1).requires_grad_(), random(2, 4, 3, 2, seed=2)
+    kept = torch.tensor([[0.0, 1, 1, 0], [1, 1, 0, 1]], dtype=torch.float64)
+    actual = losses.prototype_consistency(weight, prototype, DC, reduction=reduction, kept=kept)
+    actual.sum().backward()
+    for b in range(2):
+        total = 0.0
+        for k in range(4):
+            if kept[b, k]:
+                cells = [abs((weight - prototype)[b, k, y, x].item()) for y in range(3) for x in range(2)]
+                total += (1.0 if k == 0 else DC[k - 1].item()) * sum(cells) / len(cells)
+            assert bool(weight.grad[b, k].any()) == bool(kept[b, k])
+        assert actual[b].item() == pytest.approx(total / divisor, rel=1e-6)
+    everything = losses.prototype_consistency(weight, prototype, DC, reduction=reduction, kept=torch.ones_like(kept))
+    assert torch.equal(everything, losses.prototype_consistency(weight, prototype, DC, reduction=reduction))
+
+
 def resized_corners_aligned(map2d, height, width):
     """Bilinear resizing with aligned corners, cell by cell."""
     rows, columns = len(map2d), len(map2d[0])

@@ -6,7 +6,7 @@ import torch
 from sfc.calibration import cams
 from sfc.errors import UserError
 from sfc.methods import load_cam_network, save_cam_network
-from tests.methods.tiny import CLASSES, network
+from tests.methods.tiny import CLASSES, base_network, network
 
 
 def images(batch=2, height=48, width=64):
@@ -79,6 +79,19 @@ def test_background_after_pcm_is_one_minus_the_refined_foreground():
     net = network(bkg_before_pcm=False).eval()
     cam = net.infer(images(), LABELS, flip=False, mask_absent=False)[:, 0]
     assert torch.allclose(cam[:, 0], 1 - cam[:, 1:].amax(dim=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("build", [base_network, network])
+def test_the_correlation_at_reading_is_apart_from_that_in_training(build):
+    for trained, read in ((2, 0), (0, 2), (2, 1)):
+        net = build(pcm_iters=trained).eval()
+        as_trained = net.infer(images(), LABELS, flip=True, mask_absent=False)
+        net.pcm_iters = read
+        found = net.infer(images(), LABELS, flip=True, mask_absent=False)
+        wanted = build(pcm_iters=read).eval().infer(images(), LABELS, flip=True, mask_absent=False)
+        assert torch.equal(found, wanted)
+        assert not torch.equal(found, as_trained)
+        assert net.config["pcm_iters"] == trained
 
 
 def test_images_smaller_than_the_stride_have_one_cell():

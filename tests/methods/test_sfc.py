@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
 from sfc.calibration.objective import batch_images
-from tests.methods.tiny import CLASSES, CROP, DC, batch, objective
+from sfc.methods.sfc import SFC
+from tests.methods.tiny import CLASSES, CROP, DC, SEEDS, batch, objective
 
 
 def test_losses_are_eq_8_on_both_scales():
@@ -51,7 +52,7 @@ def test_dc_can_be_left_out_of_either_loss():
 def test_a_weight_of_zero_leaves_the_loss_out_and_its_heads_without_gradient():
     base = objective(w_proto=0.0, w_scale=0.0)
     losses_ = base(batch())
-    assert set(losses_) == {"loss", "cls"}
+    assert set(losses_) - set(SFC.measures) == {"loss", "cls"}
     losses_["loss"].backward()
     assert all(p.grad is not None for p in base.parameters() if p.requires_grad)
 
@@ -79,3 +80,55 @@ def test_the_bank_adds_its_images_to_the_batch():
     joined = {name: torch.cat([batch()[name], drawn[name]]) for name in batch()}
     without = objective().eval()(joined)
     assert losses_["loss"].item() == pytest.approx(without["loss"].item(), rel=1e-5)
+
+
+def test_channels_without_a_seed_can_be_left_out_of_eq_5():
+    """Two products of an untrained network leave no seed of the background, whose map Eq. 5 then pulls to 0."""
+    zero, skip = objective().eval(), objective(empty="skip").eval()
+    released, left_out = zero(batch()), skip(batch())
+    images = batch_images(batch(), zero.network.backbone)
+    maps = zero.network(images)
+    mask = cams.valid_mask(batch()["box"], batch()["label"], crop=(CROP, CROP), size=(4, 4))
+    weight = zero.network.cam_weight(maps, mask)
+    seeds = zero.network.seeds(weight, mask)
+    prototype = cams.max_normalised(zero.network.cam_prototype(maps, weight, mask))
+    dropped = 0.0
+    for b in range(4):
+        for k in range(1 + CLASSES):
+            if seeds[b, k].sum() == 0:
+                distance = (weight[b, k] - prototype[b, k]).abs().mean().item()
+                dropped += (1.0 if k == 0 else DC[k - 1].item()) * distance / (1 + CLASSES)
+    assert seeds[:, 0].sum() == 0
+    assert dropped > 0
+    assert released["proto"].item() - left_out["proto"].item() == pytest.approx(1.6 * dropped / 4, rel=1e-4)
+    assert left_out["cls"] == released["cls"]
+    assert left_out["scale"] == released["scale"]
+
+
+def test_seeds_from_the_maps_own_range_give_the_background_some():
+    found = [
+        objective(network_changes={"prototype": SEEDS | {"seed_range": seed_range}})(batch())
+        for seed_range in ("none", "image")
+    ]
+    assert [values["no_background_seed"].item() for values in found] == [0.75, 0.0]
+    assert found[1]["empty_prototypes"] < found[0]["empty_prototypes"]
+    assert found[0]["cam_range"] == found[1]["cam_range"]
+
+
+def test_measures_are_in_no_loss():
+    found = objective()(batch())
+    assert list(found) == ["loss", *SFC.losses, *SFC.measures]
+    assert found["loss"].item() == pytest.approx(sum(found[name].item() for name in SFC.losses), rel=1e-6)
+    assert not any(found[name].requires_grad for name in SFC.measures)
+    assert all(0 <= found[name].item() <= 1 for name in SFC.measures)
+    without = objective(network_changes={"pcm_iters": 0})(batch())
+    assert "pcm_share" not in without
+    assert without["cam_range"] > 10 * found["cam_range"]
+
+
+def test_a_warning_when_most_images_have_no_seed_of_the_background():
+    assert SFC.warning({"no_background_seed": 0.5}) is None
+    assert SFC.warning({"no_background_seed": 0.934}) == (
+        "in 93 % of the images no pixel is a seed of the background, so its prototype is undefined and everything "
+        "becomes foreground; see sfc.pcm_iters, sfc.prototype"
+    )

@@ -9,15 +9,12 @@ from sfc.methods.sipe import SipeNetwork
 CLASSES, CROP = 3, 64
 DC = torch.tensor([0.5, 1.0, 1.5])
 TRUNK = {"arch": "resnet18", "num_classes": CLASSES, "frozen_stages": 3, "batch_norm": "frozen"}
+SEEDS = {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0, "seed_range": "none"}
 CORRELATION = {"pcm_iters": 2, "bkg_before_pcm": True}
 
 
 def network(**changes):
-    settings = {
-        **TRUNK,
-        **CORRELATION,
-        "prototype": {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0},
-    }
+    settings = {**TRUNK, **CORRELATION, "prototype": SEEDS}
     torch.manual_seed(0)
     return SfcNetwork(**{**settings, **changes})
 
@@ -41,7 +38,7 @@ def batch():
     }
 
 
-def objective(*, bank=None, **changes):
+def objective(*, bank=None, network_changes=None, **changes):
     settings = {
         "dc": DC,
         "w_proto": 1.6,
@@ -49,7 +46,8 @@ def objective(*, bank=None, **changes):
         "dc_proto": True,
         "dc_scale": True,
         "proto_norm": "max",
+        "empty": "zero",
         "reduction": "mean",
         "detach_large": False,
     }
-    return SfcObjective(network(), bank=bank, **{**settings, **changes})
+    return SfcObjective(network(**(network_changes or {})), bank=bank, **{**settings, **changes})

@@ -43,7 +43,8 @@ def test_hierarchical_feature(arrays):
 
 
 def test_prototype_cam(arrays):
-    seeds = cams.prototype_seeds(arrays["cam_weight"], arrays["valid_mask"], mode="argmax", bkg_scale=0.3, threshold=0)
+    rule = {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0, "seed_range": "none"}
+    seeds = cams.prototype_seeds(arrays["cam_weight"], arrays["valid_mask"], **rule)
     assert_same(cams.prototype_cam(arrays["hierarchical_feature"], seeds), arrays["cam_prototype"])
 
 

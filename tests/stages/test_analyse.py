@@ -39,7 +39,7 @@ def project(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = SfcNetwork(
         arch="resnet18", num_classes=len(CLASSES), frozen_stages=0, batch_norm="frozen", pcm_iters=0,
-        bkg_before_pcm=True, prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
+        bkg_before_pcm=True, prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )  # fmt: skip
     save_cam_network(network, "out/cam.safetensors", method="sfc")
     gradients = ["step,class,positive,negative"]

@@ -44,7 +44,7 @@ def _project(folder, images):
         batch_norm="frozen",
         pcm_iters=2,
         bkg_before_pcm=True,
-        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3},
+        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )
     save_cam_network(network, folder / "out/cam.safetensors", method="sfc")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
@@ -97,6 +97,20 @@ def test_writes_the_maps_of_every_image(tmp_path, run):
     metrics = json.loads((tmp_path / "metrics/infer_cam.json").read_text())
     assert metrics["images"] == {"train": 8, "val": 1}
     assert set(metrics["empty"]) == {"classifier", "prototype"}
+
+
+def test_products_of_the_correlation_at_reading(tmp_path, run):
+    """The network on file was trained with two products; null reads as trained, a number with that many."""
+    records = _project(tmp_path, 3)
+    found = {}
+    for products in (None, 2, 0):
+        params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+        params["cam"]["pcm_iters"] = products
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        assert run().exit_code == 0
+        found[products] = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
+    np.testing.assert_array_equal(found[None], found[2])
+    assert np.ptp(found[0][0, 1]) > 2 * np.ptp(found[2][0, 1])  # not averaged over the image
 
 
 def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):

@@ -64,9 +64,11 @@ def test_method_is_all_there_is_to_set(project, method):
     with open("plots/train_cam.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["step", "loss", "value"]
-    assert {row["loss"] for row in rows} == {"loss", *LOSSES[method]}
+    assert {row["loss"] for row in rows} == {"loss", *LOSSES[method], *METHODS[method].measures}
     assert LOSSES[method] == set(METHODS[method].losses)
-    assert set(json.loads(Path("metrics/train_cam.json").read_text())["last"]) == {"loss", *LOSSES[method]}
+    metrics = json.loads(Path("metrics/train_cam.json").read_text())
+    assert set(metrics["last"]) == {"loss", *LOSSES[method]}
+    assert set(metrics.get("measures", {})) == set(METHODS[method].measures)
     network = load_cam_network("out/cam.safetensors", "cpu")
     assert type(network) is METHODS[method].network
     run(infer_cam)
@@ -117,4 +119,31 @@ def test_the_weight_of_gsc_counts(project):
         write_params("sipe", sipe__w_gsc=weight)
         run(label_stats, train_cam)
         models.append(Path("out/cam.safetensors").read_bytes())
+    assert models[0] != models[1]
+
+
+def test_a_training_says_when_the_background_has_no_seed(project):
+    """Two products of an untrained network flatten the map; seeds from its own range mend it."""
+    line = "% of the images no pixel is a seed of the background, so its prototype is undefined"
+    said = {}
+    for seed_range in ("none", "image"):
+        write_params("sfc", sfc__pcm_iters=2)
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["sfc"]["prototype"]["seed_range"] = seed_range
+        params["train_cam"]["epochs"] = 6  # 12 steps: two rows of the curve
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        run(label_stats)
+        said[seed_range] = [text for text in run(train_cam).splitlines() if line in text]
+    assert [text.split(" in ")[0] for text in said["none"]] == ["train_cam: at step 10,", "train_cam:"]
+    assert said["image"] == []
+
+
+def test_the_schedule_holds_the_lr(project):
+    steps, models = [], []
+    for hold in (0.0, 0.5):
+        write_params("base", train_cam__schedule={"hold": hold})
+        run(label_stats, train_cam)
+        steps.append(json.loads(Path("metrics/train_cam.json").read_text())["lr_steps"])
+        models.append(Path("out/cam.safetensors").read_bytes())
+    assert steps == pytest.approx([sum((1 - s / 4) ** 0.9 for s in range(4)), 2 + 1 + 0.5**0.9])
     assert models[0] != models[1]

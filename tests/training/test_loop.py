@@ -32,7 +32,7 @@ def feed(first, *, stop_at=None):
         yield {"x": x, "y": x.sum(dim=1, keepdim=True)}
 
 
-def run(model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches=None, momentum=0.9):
+def run(model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches=None, momentum=0.9, watch=None):
     return train(
         model,
         batches=batches or (lambda first: feed(first, stop_at=stop_at)),
@@ -44,6 +44,7 @@ def run(model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches
         device=torch.device("cpu"),
         checkpoint=checkpoint,
         progress=lambda items, **_: items,
+        watch=watch,
     )
 
 
@@ -54,6 +55,19 @@ def test_the_curve_holds_the_mean_of_every_ten_steps():
     values = [model(batch)["loss"].item() for batch in feed(0)]
     assert rows[0]["mse"] == pytest.approx(sum(values[:10]) / 10, rel=1e-4)
     assert rows[2]["loss"] == pytest.approx(sum(values[20:]) / 5, rel=1e-4)
+
+
+def test_each_row_is_shown_when_it_is_there_and_only_the_loss_is_minimised():
+    class Watched(Quadratic):
+        def forward(self, batch):
+            return super().forward(batch) | {"weight": self.layer.weight.sum()}  # not detached, and yet in no loss
+
+    seen, plain, watched = [], Quadratic(), Watched()
+    rows = run(watched, watch=lambda row: seen.append(dict(row)))
+    assert seen == rows
+    assert [set(row) for row in rows] == [{"step", "loss", "mse", "weight"}] * 3
+    run(plain)
+    assert torch.equal(plain.layer.weight, watched.layer.weight)
 
 
 def test_equals_plain_sgd_with_poly_schedule_and_clipping():
