@@ -17,13 +17,17 @@ from sfc.config_seg import Predict, Seg
 from sfc.config_types import (
     Backbone,
     Count,
+    DistinctScales,
     Fraction,
     NonNegative,
     Positive,
     Precision,
     Radius,
-    Scales,
+    Scale,
     Section,
+    Seed,
+    Side,
+    Width,
     check_ascending,
 )
 
@@ -82,13 +86,13 @@ class TrainCam(Section):
     """Training of the CAM network by one of `sfc.methods`."""
 
     method: str
-    random_seed: int
+    random_seed: Seed
     backbone: Backbone
     precision: Precision
     epochs: Count
     batch_size: Count
-    crop: Count
-    long_side: tuple[Count, Count]
+    crop: Side
+    long_side: tuple[Side, Side]
     lr: Positive
     head_lr_scale: Positive
     momentum: NonNegative
@@ -117,7 +121,7 @@ class Cam(Section):
     """Multi-scale CAM inference."""
 
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)]
-    scales: Scales
+    scales: DistinctScales
     flip: bool
     mask_absent: bool
     batch_size: Count
@@ -156,10 +160,10 @@ class Crf(Section):
     mode: Literal["label", "prob"]
     iterations: Count
     gt_prob: Annotated[float, Field(gt=0, lt=1)]
-    gaussian_sxy: Positive
+    gaussian_sxy: Width
     gaussian_compat: NonNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
+    bilateral_sxy: Width
+    bilateral_srgb: Width
     bilateral_compat: NonNegative
     confident_bg_scale: Positive  # background channel times this for the confident background
 
@@ -167,13 +171,13 @@ class Crf(Section):
 class Irn(Section):
     """Training of the affinity network."""
 
-    random_seed: int
+    random_seed: Seed
     backbone: Backbone
     precision: Precision
     epochs: Count
     batch_size: Count
-    crop: Count
-    rescale: tuple[Positive, Positive]
+    crop: Side
+    rescale: tuple[Scale, Scale]
     radius: Radius
     lr: Positive
     momentum: NonNegative
@@ -198,7 +202,7 @@ class Walk(Section):
     beta: Positive
     steps: Count
     flip: bool
-    scale: Positive  # images are resized by this before the affinity network
+    scale: Scale  # images are resized by this before the affinity network
     batch_size: Count  # images of one size
     precision: Precision
 
@@ -208,11 +212,14 @@ class Analyse(Section):
 
     split: Literal["train", "val"]
     images: Count  # at most; chosen evenly over the classes
-    scale: Positive
+    scale: Scale
     batch_size: Count
     precision: Precision
     bkg_scale: Positive  # background channel times this before the argmax that gives the seeds
     tail_share: Annotated[float, Field(gt=0, le=0.5)]  # this share of the classes is the head, as many are the tail
+
+
+MOST_THRESHOLDS = 10_000  # the sweep has a confusion matrix for each
 
 
 class Sweep(Section):
@@ -222,10 +229,16 @@ class Sweep(Section):
     stop: Positive  # the last threshold is below it
     step: Positive
 
+    @model_validator(mode="after")
+    def _ends(self) -> Sweep:
+        if (self.stop - self.start) / self.step > MOST_THRESHOLDS:
+            raise ValueError(f"step: {self.step} makes more than {MOST_THRESHOLDS:,} thresholds; raise it")
+        return self
+
 
 class Evaluate(Section):
     sweep: Sweep
-    class_sets: dict[str, tuple[str, ...]]  # name of the set -> class names
+    class_sets: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]  # name of the set -> class names
     gallery: Annotated[int, Field(ge=0)]  # images in each gallery
 
 
