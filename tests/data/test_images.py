@@ -193,6 +193,13 @@ def test_formats_that_readers_look_for_are_opened(tmp_path, name):
     assert save(tmp_path / name, np.zeros((2, 5, 3), np.uint8)).shape == (2, 5, 3)
 
 
+def test_photographs_of_telephones_with_a_second_picture_behind_are_jpeg(tmp_path):
+    pictures = [Image.new("RGB", (5, 2), colour) for colour in ("white", "black")]
+    pictures[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    image = read_image(tmp_path / "a.jpg")
+    assert (image.shape, image.min()) == ((2, 5, 3), 255)
+
+
 def test_normalise_against_loops():
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     boxes = torch.tensor([[1, 0, 3, 4], [0, 2, 4, 5]])
