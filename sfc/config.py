@@ -13,17 +13,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sfc.config_evaluation import Analyse, Evaluate
 from sfc.config_seg import Predict, Seg
 from sfc.config_types import (
     Backbone,
     Count,
+    DistinctScales,
     Fraction,
     NonNegative,
     Positive,
     Precision,
     Radius,
-    Scales,
+    Scale,
     Section,
+    Seed,
+    Side,
+    Width,
     check_ascending,
 )
 
@@ -88,13 +93,13 @@ class TrainCam(Section):
     """Training of the CAM network by one of `sfc.methods`."""
 
     method: str
-    random_seed: int
+    random_seed: Seed
     backbone: Backbone
     precision: Precision
     epochs: Count
     batch_size: Count
-    crop: Count
-    long_side: tuple[Count, Count]
+    crop: Side
+    long_side: tuple[Side, Side]
     lr: Positive
     head_lr_scale: Positive
     momentum: NonNegative
@@ -124,7 +129,7 @@ class Cam(Section):
     """Multi-scale CAM inference."""
 
     splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)]
-    scales: Scales
+    scales: DistinctScales
     flip: bool
     mask_absent: bool
     pcm_iters: Annotated[int, Field(ge=0)] | None  # products with the pixel correlation; null: as trained
@@ -164,10 +169,10 @@ class Crf(Section):
     mode: Literal["label", "prob"]
     iterations: Count
     gt_prob: Annotated[float, Field(gt=0, lt=1)]
-    gaussian_sxy: Positive
+    gaussian_sxy: Width
     gaussian_compat: NonNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
+    bilateral_sxy: Width
+    bilateral_srgb: Width
     bilateral_compat: NonNegative
     confident_bg_scale: Positive  # background channel times this for the confident background
 
@@ -175,13 +180,13 @@ class Crf(Section):
 class Irn(Section):
     """Training of the affinity network."""
 
-    random_seed: int
+    random_seed: Seed
     backbone: Backbone
     precision: Precision
     epochs: Count
     batch_size: Count
-    crop: Count
-    rescale: tuple[Positive, Positive]
+    crop: Side
+    rescale: tuple[Scale, Scale]
     radius: Radius
     lr: Positive
     momentum: NonNegative
@@ -206,44 +211,9 @@ class Walk(Section):
     beta: Positive
     steps: Count
     flip: bool
-    scale: Positive  # images are resized by this before the affinity network
+    scale: Scale  # images are resized by this before the affinity network
     batch_size: Count  # images of one size
     precision: Precision
-
-
-class Analyse(Section):
-    """What classes share in the trained CAM network, Eq. 10 to 16."""
-
-    split: Literal["train", "val"]
-    images: Count  # at most; chosen evenly over the classes
-    scale: Positive
-    batch_size: Count
-    precision: Precision
-    bkg_scale: Positive  # background channel times this before the argmax that gives the seeds
-    tail_share: Annotated[float, Field(gt=0, le=0.5)]  # this share of the classes is the head, as many are the tail
-
-
-class Sweep(Section):
-    """Background thresholds tried against the ground truth; an oracle, never a result."""
-
-    start: NonNegative
-    stop: Positive  # the last threshold is below it
-    step: Positive
-
-
-class Bootstrap(Section):
-    """Interval of each mIoU by resampling the measured images."""
-
-    resamples: Annotated[int, Field(ge=0)]  # 0: no intervals
-    level: Annotated[float, Field(gt=0, lt=1)]
-    random_seed: int
-
-
-class Evaluate(Section):
-    sweep: Sweep
-    bootstrap: Bootstrap
-    class_sets: dict[str, tuple[str, ...]]  # name of the set -> class names
-    gallery: Annotated[int, Field(ge=0)]  # images in each gallery
 
 
 # The sections whatever the methods are; a method adds its own, and under `fusion` one of each of FUSION_USES.

@@ -6,7 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sfc.config_types import RESNETS, Backbone, Count, NonNegative, Positive, Precision, Scales, Section, one_of
+from sfc.config_types import (
+    RESNETS,
+    Backbone,
+    Count,
+    DistinctScales,
+    NonNegative,
+    Positive,
+    Precision,
+    Scale,
+    Scales,
+    Section,
+    Seed,
+    Side,
+    Width,
+    one_of,
+)
 
 
 class SegBackbone(Backbone):
@@ -17,18 +32,18 @@ class Seg(Section):
     """Training of the segmentation model on the pseudo-labels."""
 
     model: Literal["deeplabv2", "largefov"]
-    random_seed: int
+    random_seed: Seed
     backbone: SegBackbone
     precision: Precision
     atrous_rates: Annotated[tuple[Count, ...], Field(min_length=1)]  # of deeplabv2's ASPP; largefov has one
     steps: Count
     batch_size: Count
-    crop: Count
+    crop: Side
     scales: Scales  # each crop's image is resized by a factor drawn at random:
     scale_draw: Literal["choice", "uniform"]  # one of `scales`, or any number between the two of them
-    image_scale: Positive  # every image is resized by this first; 1: photographs at their own size
+    image_scale: Scale  # every image is resized by this first; 1: photographs at their own size
     hsv_jitter: Annotated[int, Field(ge=0, le=90)]  # largest shift of hue (of 180), saturation and value (of 255)
-    train_scales: tuple[Positive, ...]  # further scales of the crop inside the network (MSC); () for none
+    train_scales: tuple[Scale, ...]  # further scales of the crop inside the network (MSC); () for none
     loss: Literal["ce", "balanced_ce"]
     lr: Positive
     head_lr_scale: Positive
@@ -50,16 +65,16 @@ class PredictCrf(Section):
 
     enabled: bool
     iterations: Count
-    gaussian_sxy: Positive
+    gaussian_sxy: Width
     gaussian_compat: NonNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
+    bilateral_sxy: Width
+    bilateral_srgb: Width
     bilateral_compat: NonNegative
 
 
 class Predict(Section):
     split: Literal["train", "val", "test"]
-    scales: Scales  # of the image after seg.image_scale
+    scales: DistinctScales  # of the image after seg.image_scale
     merge: Literal["max", "mean"]  # of the logits over the scales
     flip: bool
     batch_size: Count

@@ -13,8 +13,22 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
+Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
+Width = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]  # of a CRF's kernel; far narrower ones crash pydensecrf
+Scale = Annotated[float, Field(gt=0, le=16)]  # of an image
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Precision = Literal["fp32", "bf16"]
-Scales = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Scales = Annotated[tuple[Scale, ...], Field(min_length=1)]
+
+
+def _each_once(scales: tuple[float, ...]) -> tuple[float, ...]:
+    for scale in scales:
+        if scales.count(scale) > 1:
+            raise PydanticCustomError("twice", "{message}", {"message": f"{scale} comes twice; remove one"})
+    return scales
+
+
+DistinctScales = Annotated[Scales, AfterValidator(_each_once)]  # that all are used, each for a share of the result
 
 
 class Section(BaseModel):

@@ -24,7 +24,7 @@ class DenseCrf:
         num_labels: K, at least 2.
         gaussian_sxy, gaussian_compat: width in pixels and weight of the smoothness kernel.
         bilateral_sxy, bilateral_srgb, bilateral_compat: widths in pixels and in colour, and weight, of the
-            appearance kernel.
+            appearance kernel. Widths are 0.1 or more: of far narrower ones pydensecrf crashes.
 
     Raises:
         UserError: pydensecrf is not installed.

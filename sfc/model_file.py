@@ -44,6 +44,8 @@ def load_model(
         model.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage {stage} first") from None
-    except (SafetensorError, KeyError, TypeError, RuntimeError):
+    except UserError:
+        raise
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(f"{path}: not what the stage {stage} of this version writes; run it again") from None
     return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -156,7 +156,29 @@ def _parse_section(name: str, model: type[Section], values: Any, source: str) ->
     try:
         return model.model_validate(_tuples(values))
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_explain(name, model, e) for e in error.errors())) from None
+        raise UserError(f"{source}: " + "; ".join(_problems(name, model, values, error.errors()))) from None
+
+
+def _problems(name: str, model: type[Section], values: Any, errors: list[dict]) -> list[str]:
+    """A line for each place: the alternatives of a union are one place, and a list of bad elements has no fault."""
+    places: dict[tuple, dict] = {}
+    for error in errors:
+        place = error["loc"] if error["type"] == "missing" else _place(error["loc"], values)
+        if place in places:
+            error = {**error, "msg": f"{places[place]['msg']} or {error['msg'].removeprefix('Input should be ')}"}
+        places[place] = {**error, "loc": place}
+    inner = {place[:depth] for place in places for depth in range(len(place))}
+    return [_explain(name, model, error) for place, error in places.items() if place not in inner]
+
+
+def _place(location: tuple, values: Any) -> tuple:
+    """As much of an error's location as the params have; pydantic adds the alternative that it tried."""
+    for depth, key in enumerate(location):
+        try:
+            values = values[key]
+        except (KeyError, IndexError, TypeError):
+            return location[:depth]
+    return location
 
 
 def _explain(name: str, model: type[Section], error: dict) -> str:

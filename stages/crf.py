@@ -27,7 +27,7 @@ class _Refine:
     crf: Crf
 
     def __call__(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
-        normalised = normalise_scales(self.cams.read_fused(record.id), (record.height, record.width))
+        normalised = normalise_scales(self.cams.fused_of(record), (record.height, record.width))
         fused = fuse(normalised, self.cams.fused, **self.fusion.model_dump()).numpy()
         return refine_cams(read_record(record), fused, label_keys(record.labels), **self.crf.model_dump())
 

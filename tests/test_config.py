@@ -150,6 +150,25 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),
         ("cam.scales", 1.0, "param cam.scales"),
         ("cam.scales", [1.0, 0.0], "param cam.scales.1: input should be greater than 0"),
+        ("cam.scales", [1e9], "param cam.scales.0: input should be less than or equal to 16 (got 1000000000.0)"),
+        ("cam.scales", [1.0, 0.5, 1.0], "param cam.scales: 1.0 comes twice; remove one (got (1.0, 0.5, 1.0))"),
+        ("predict.scales", [1.0, 1.0], "param predict.scales: 1.0 comes twice; remove one"),
+        ("walk.scale", 1e9, "param walk.scale: input should be less than or equal to 16"),
+        ("train_cam.crop", 1, "param train_cam.crop: input should be greater than or equal to 16 (got 1)"),
+        ("irn.crop", 10**9, "param irn.crop: input should be less than or equal to 16384"),
+        (
+            "train_cam.long_side",
+            [320, 10**9],
+            "param train_cam.long_side.1: input should be less than or equal to 16384",
+        ),
+        ("train_cam.random_seed", 2**64, "param train_cam.random_seed: input should be less than 18446744073709551616"),
+        ("irn.random_seed", -1, "param irn.random_seed: input should be greater than or equal to 0"),
+        ("seg.random_seed", 2**64, "param seg.random_seed: input should be less than"),
+        ("crf.gaussian_sxy", 1e-30, "param crf.gaussian_sxy: input should be greater than or equal to 0.1 (got 1e-30)"),
+        ("crf.bilateral_srgb", 1e-30, "param crf.bilateral_srgb: input should be greater than or equal to 0.1"),
+        ("predict.crf.bilateral_sxy", 1e-6, "param predict.crf.bilateral_sxy: input should be greater than or equal"),
+        ("evaluate.sweep.step", 1e-12, "evaluate.sweep.step: 1e-12 makes more than 10,000 thresholds; raise it"),
+        ("evaluate.class_sets", {"many": []}, "param evaluate.class_sets.many: list should have at least 1 item"),
         ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),
         ("walk", None, "walk"),
         ("fusion", None, "fusion: expected the parts base, sipe, sfc"),
@@ -186,6 +205,29 @@ def test_slips_are_refused_by_name(values, where, value, message):
     assert message in str(error.value)
     assert str(error.value).startswith("params.yaml: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("cam.scales", [0.0], "param cam.scales.0: input should be greater than 0 (got 0.0)"),
+        ("seg.atrous_rates", [0], "param seg.atrous_rates.0: input should be greater than or equal to 1 (got 0)"),
+        ("cam.splits", ["foo"], "param cam.splits.0: input should be 'train' or 'val' (got 'foo')"),
+        ("dc.c_ibr", -1.0, "param dc.c_ibr: input should be 'auto' or 'simulate' or greater than 0 (got -1.0)"),
+        ("dc.n_iter", 0, "param dc.n_iter: input should be 'auto' or greater than or equal to 1 (got 0)"),
+    ],
+)
+def test_a_slip_is_told_once(values, where, value, message):
+    put(values, where, value)
+    with pytest.raises(UserError) as error:
+        parse_params(values)
+    assert str(error.value) == f"params.yaml: {message}"
+
+
+def test_seeds_and_sweeps_at_their_limits(values):
+    put(values, "train_cam.random_seed", 2**64 - 1)
+    put(values, "evaluate.sweep", {"start": 0.0, "stop": 1.0, "step": 1e-4})
+    assert parse_params(values).get("train_cam.random_seed") == 2**64 - 1
 
 
 def without(values, dotted):

@@ -100,6 +100,25 @@ def test_what_cannot_be_read_is_named(tmp_path):
         LabelArchive(path).read("im0")
 
 
+def test_flipped_bits_are_seen_or_harmless(tmp_path):
+    labels = {"a": np.arange(12, dtype=np.uint8).reshape(3, 4), "b": np.zeros((2, 2), np.uint8)}
+    path = _write(tmp_path / "a.zip", labels)
+    whole = path.read_bytes()
+    seen = []
+    for place in range(0, len(whole) * 8, 11):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            archive = LabelArchive(path)
+            for id, label in labels.items():
+                np.testing.assert_array_equal(archive.read(id), label)
+        except UserError as error:
+            seen.append(str(error))
+    assert len(seen) > len(whole) * 8 / 11 * 0.75
+    assert all(message.startswith(f"{path}: ") for message in seen)
+
+
 def test_a_wrong_array_is_refused(tmp_path):
     with LabelArchiveWriter(tmp_path / "a.zip") as archive, pytest.raises(ValueError, match="uint8"):
         archive.write("a", np.zeros((2, 2), dtype=np.int64))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
+import os
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -64,17 +62,17 @@ def _pretrained(backbone: Trunk) -> dict[str, Tensor]:
 
 
 def _read_weights(weights: str) -> dict[str, Tensor]:
-    path = Path(weights)
-    if path.suffix == ".safetensors" or path.exists():
-        if not path.exists():
+    if weights.endswith(".safetensors") or os.path.exists(weights):
+        if not os.path.isfile(weights):
             raise UserError(f"{weights}: no such weights file; put it there or set backbone.weights to none")
         try:
-            if path.suffix == ".safetensors":
-                state = load_file(path)
+            if weights.endswith(".safetensors"):
+                state = load_file(weights)
             else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise UserError(f"{weights}: cannot be read as weights ({str(error).splitlines()[0]})") from None
+                state = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can break torch's parser anywhere
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{weights}: cannot be read as weights ({reason}); replace the file") from None
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise UserError(f"{weights}: holds more than named tensors; save the model's state_dict alone")
         return state
@@ -82,7 +80,7 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
         return torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
     except (ValueError, KeyError, AttributeError):
         raise UserError(
-            f"backbone.weights: {weights} is neither a file nor a torchvision weights name "
+            f"backbone.weights: {weights or repr(weights)} is neither a file nor a torchvision weights name "
             "(such as ResNet50_Weights.IMAGENET1K_V1)"
         ) from None
     except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from sfc.errors import UserError
 
 _MAX_16_BIT = 65535
 _PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow has many more; for EPS it would run Ghostscript
 IGNORE = 255  # label value that is neither background nor a class
 
 
@@ -27,17 +30,19 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def read_content(path: Path | str) -> bytes:
-    """The bytes of an image file; raises UserError if it is missing or cannot be read."""
+    """The bytes of an image file; raises UserError if it is missing, no file, or cannot be read."""
     try:
-        return Path(path).read_bytes()
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); replace the file") from None
+    except (OSError, ValueError) as error:  # the latter: a name with a null character
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}); replace the file") from None
+    raise UserError(f"{path}: a folder, pipe or device; put an image file there")  # a pipe would wait for a writer
 
 
 def decode_image(path: Path | str, content: bytes) -> np.ndarray:
-    """Decode to (H, W, 3) uint8 RGB, whatever the file holds.
+    """Decode JPEG, PNG, BMP, TIFF or WebP to (H, W, 3) uint8 RGB, whatever the file holds.
 
     Grey, palette and CMYK are converted; 16-bit grey is scaled, 0..65535 to 0..255; transparent pixels are laid on
     white, as viewers show them. An EXIF rotation tag is not applied: masks, annotations and published results of the
@@ -49,8 +54,8 @@ def decode_image(path: Path | str, content: bytes) -> np.ndarray:
         content: all bytes of the file.
 
     Raises:
-        UserError: the file is broken, has too many pixels, or values whose range it does not tell (floating point, or
-            integers beyond 16 bits).
+        UserError: the file is broken or of another format, has too many pixels, or values whose range it does not tell
+            (floating point, or integers beyond 16 bits).
     """
     image = _decoded(path, content)
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
@@ -128,10 +133,11 @@ def _decoded(path: Path | str, content: bytes) -> Image.Image:
 def _opened(path: Path | str, content: bytes) -> Iterator[Image.Image]:
     """An image whose header was read; every fault on the way becomes a UserError."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             yield image
     except UnidentifiedImageError:  # its text would name an address in memory
-        raise UserError(f"{path}: does not decode (in no known image format); replace the file") from None
+        known = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+        raise UserError(f"{path}: does not decode (no {known} file); replace the file") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too large to be decoded ({error}); make the image smaller") from None
     except (OSError, SyntaxError, ValueError) as error:

@@ -85,19 +85,28 @@ def write_manifest(manifest: Manifest, csv_path: Path | str, classes_path: Path 
 
 def read_manifest(csv_path: Path | str, classes_path: Path | str) -> Manifest:
     """Read what `write_manifest` wrote; raises UserError if a file is missing or not of that form."""
-    try:
-        classes = tuple(json.loads(Path(classes_path).read_text(encoding="utf-8")))
-        with open(csv_path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; run prepare first") from None
-    except ValueError as error:
-        raise UserError(f"{classes_path}: not a list of class names ({error}); rerun prepare") from None
+    classes = _read_classes(classes_path)
     index = {name: i for i, name in enumerate(classes)}
     try:
-        return Manifest(tuple(_record(row, index) for row in rows), classes)
-    except (KeyError, ValueError, TypeError) as error:
+        with open(csv_path, newline="", encoding="utf-8") as file:
+            return Manifest(tuple(_record(row, index) for row in csv.DictReader(file)), classes)
+    except FileNotFoundError:
+        raise UserError(f"{csv_path}: no such file; run prepare first") from None
+    except (OSError, csv.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{csv_path}: not a manifest that fits {classes_path} ({error!r}); rerun prepare") from None
+
+
+def _read_classes(path: Path | str) -> tuple[str, ...]:
+    """The class names that `write_manifest` wrote; raises UserError if the file is missing or damaged."""
+    try:
+        classes = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run prepare first") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a list of class names ({error}); rerun prepare") from None
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{path}: not a list of class names; rerun prepare")
+    return tuple(classes)
 
 
 def _record(row: dict[str, str], index: dict[str, int]) -> Record:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sfc.data.manifest import Record
-from sfc.errors import UserError
 from sfc.localization.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
 from sfc.localization.store import CamStore
 
@@ -35,13 +34,7 @@ class CamRule:
 
     def normalised(self, record: Record) -> Tensor:
         """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
-        maps = normalise_scales(self.store.read(record.id), (record.height, record.width))
-        if maps.shape[1] != 1 + len(record.labels):
-            raise UserError(
-                f"{self.store.folder}: {record.id} has {maps.shape[1] - 1} class maps but {len(record.labels)} labels "
-                "in the manifest; run infer_cam again"
-            )
-        return maps
+        return normalise_scales(self.store.maps_of(record), (record.height, record.width))
 
     def cams(self, normalised: Tensor, method: str) -> Tensor:
         """(K', H, W) maps of a method under the background rule, whose argmax is the label."""

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from sfc.data.manifest import Record
 from sfc.errors import UserError
 
 SHARD = 256  # images in a shard: 30 MB for VOC; few files for DVC, and a small part of the work of one process
@@ -83,14 +84,11 @@ class CamStore:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        try:
-            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
-        self.kinds: tuple[str, ...] = tuple(index["kinds"])
-        self.fused: tuple[str, ...] = tuple(index.get("fused", self.kinds))
-        self.scales: tuple[float, ...] = tuple(index["scales"])
-        self.ids: tuple[str, ...] = tuple(index["ids"])
+        index = _read_index(self.folder / "index.json")
+        self.kinds: tuple[str, ...] = index["kinds"]
+        self.fused: tuple[str, ...] = index["fused"]
+        self.scales: tuple[float, ...] = index["scales"]
+        self.ids: tuple[str, ...] = index["ids"]
         self._shard_of = _shard_numbers(self.ids)
         self._files: dict[int, safe_open] = {}
 
@@ -106,15 +104,29 @@ class CamStore:
         try:
             if shard not in self._files:
                 self._files[shard] = safe_open(_shard_path(self.folder, shard), framework="numpy")
-            return [self._files[shard].get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
-        except (OSError, SafetensorError) as error:
+            maps = [self._files[shard].get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
+            if any(array.ndim != 4 or len(array) != len(self.kinds) for array in maps):
+                raise ValueError("maps of another form than index.json says")
+            return maps
+        except (OSError, SafetensorError, AttributeError, TypeError, ValueError) as error:
             path = _shard_path(self.folder, shard)
             raise UserError(f"{path}: cannot read image {id} ({error}); run infer_cam again") from None
 
-    def read_fused(self, id: str) -> list[np.ndarray]:
-        """As `read`, of the kinds in `fused` alone: what `sfc.localization.fusion` makes one map of."""
+    def maps_of(self, record: Record) -> list[np.ndarray]:
+        """As `read`; UserError too if there are not as many class maps as the record has labels."""
+        maps = self.read(record.id)
+        for found in (array.shape[1] - 1 for array in maps):
+            if found != len(record.labels):
+                raise UserError(
+                    f"{self.folder}: {record.id} has {found} class maps but {len(record.labels)} labels in the "
+                    "manifest; run infer_cam again"
+                )
+        return maps
+
+    def fused_of(self, record: Record) -> list[np.ndarray]:
+        """As `maps_of`, of the kinds in `fused` alone: what `sfc.localization.fusion` makes one map of."""
         rows = [self.kinds.index(kind) for kind in self.fused]
-        return [array if len(rows) == len(array) else array[rows] for array in self.read(id)]
+        return [array if len(rows) == len(array) else array[rows] for array in self.maps_of(record)]
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_files": {}}
@@ -135,6 +147,25 @@ def empty_maps(store: CamStore) -> dict[str, dict[str, float]]:
         kind: {part: float(np.mean(found)) if found else math.nan for part, found in parts.items()}
         for kind, parts in empty.items()
     }
+
+
+def _read_index(path: Path) -> dict[str, tuple]:
+    """kinds, fused, scales and ids of a store; UserError if there is none, or it is damaged."""
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path.parent}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run infer_cam again") from None
+    index = {"fused": index.get("kinds"), **index} if isinstance(index, dict) else {}
+    forms = {"kinds": str, "fused": str, "scales": int | float, "ids": str}
+    for name, form in forms.items():
+        values = index.get(name)
+        if not isinstance(values, list) or not all(isinstance(value, form) for value in values):
+            raise UserError(f"{path}: {name} is missing or damaged; run infer_cam again")
+    if not index["fused"] or not set(index["fused"]) <= set(index["kinds"]):
+        raise UserError(f"{path}: fused names other kinds than there are; run infer_cam again")
+    return {name: tuple(index[name]) for name in forms}
 
 
 def _shard_numbers(ids: Sequence[str]) -> dict[str, int]:

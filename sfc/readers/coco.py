@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,15 @@ def read_coco(
 
 def _load(root: Path, kind: str, name: str, split: str) -> COCO:
     path = root / "annotations" / f"{kind}_{name}.json"
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
             coco = COCO(str(path))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
     _check_form(path, coco)
-    if not (root / name).is_dir():
+    if not os.path.isdir(root / name):
         raise UserError(f"{root / name}: no such folder of images; see dataset.root and dataset.{split}")
     return coco
 

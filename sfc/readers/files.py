@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sfc.errors import UserError
@@ -45,7 +46,7 @@ class Tree:
         """ROOT/path with / between its parts; None if nothing is called so, or several things are."""
         found = self.root
         for part in path.split("/"):
-            if not (found / part).exists():
+            if not os.path.exists(found / part):  # False, too, for names that no file can have
                 alike = self._listing(found).get(composed(part).casefold(), [])
                 if len(alike) != 1:
                     return None
@@ -63,5 +64,5 @@ class Tree:
 
 def check_root(root: Path, holds: str) -> None:
     """Raise UserError unless the folder `root` exists; `holds`: what a person knows it by."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"dataset.root: no such folder {root}; name the one that has {holds} in it, or run dvc pull")

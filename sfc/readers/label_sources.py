@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ def label_sources(
     return {
         "table": LabelSource(table.__contains__, lambda i: class_indices(table[i].classes, names)),
         "xml": LabelSource(
-            lambda i: annotation(i).is_file(), lambda i: class_indices(read_xml_labels(annotation(i)), names)
+            lambda i: os.path.isfile(annotation(i)), lambda i: class_indices(read_xml_labels(annotation(i)), names)
         ),
         "masks": LabelSource(lambda i: facts[i].mask_classes is not None, lambda i: facts[i].mask_classes),
     }

@@ -8,6 +8,7 @@ SBD is the folder `dataset` of its archive.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ def sbd_mask_path(sbd: Path, image_id: str) -> Path:
 
 def read_sbd_mask(path: Path | str) -> np.ndarray:
     """The label map GTcls.Segmentation of a .mat file, (H, W) uint8; UserError if it is missing or not of that form."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file")
     try:
         mask = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]

@@ -10,7 +10,6 @@ test name.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter, defaultdict
@@ -20,14 +19,13 @@ from typing import NamedTuple
 
 from sfc.data.manifest import Manifest, Record
 from sfc.errors import UserError, refuse
-from sfc.label_table import class_indices, composed
+from sfc.label_table import class_indices, composed, read_cells
 from sfc.readers.check import inspect_all
 from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
 from sfc.readers.labels import check_class_names
 
 _NEEDED = ("image", "classes")
-_COLUMNS = (*_NEEDED, "mask", "split")
 
 
 class _Row(NamedTuple):
@@ -118,7 +116,7 @@ def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Pat
 
 def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     """The rows of the table; UserError that lists the first several faults."""
-    lines = _cells(path)
+    lines = read_cells(path, needed=_NEEDED, optional=("mask", "split"), apart=";")
     separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|,")
     rows: dict[str, _Row] = {}
     problems = []
@@ -145,42 +143,11 @@ def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     return list(rows.values())
 
 
-def _cells(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and stripped cells of each row that is not empty."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or ()]
-            missing = [name for name in _NEEDED if name not in reader.fieldnames]
-            if missing:
-                raise UserError(
-                    f"{path}: column {missing[0]} is missing; the first line must be image,classes and, if you "
-                    "like, mask and split, with commas between"
-                )
-            known = [name for name in _COLUMNS if name in reader.fieldnames]
-            rows = []
-            for row in reader:
-                if any(row.get(None, ())):
-                    raise UserError(
-                        f"{path}: line {reader.line_num} has more cells than columns; write ; between classes"
-                    )
-                if any("\n" in (cell or "") for cell in row.values()):
-                    raise UserError(f"{path}: a cell goes on over lines up to line {reader.line_num}; close its quote")
-                rows.append((reader.line_num, {name: (row[name] or "").strip() for name in known}))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"dataset.labels: no such table {path}") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: from line {reader.line_num + 1} on: no CSV ({error}); is a quote open?") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
-    return [(line, cells) for line, cells in rows if any(cells.values())]
-
-
 def _inside(text: str, column: str) -> str:
     """A path from ROOT with / between its parts; UserError if it leaves ROOT."""
     path = PureWindowsPath(text)  # takes \\ and /
-    if path.anchor or ".." in path.parts:
-        raise UserError(f"{column} {text} must be a path from dataset.root")
+    if path.anchor or ".." in path.parts or (text and not path.name):
+        raise UserError(f"{column} {text} must be a file's path from dataset.root")
     return path.as_posix() if text else ""
 
 

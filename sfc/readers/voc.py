@@ -11,6 +11,7 @@ VOCdevkit/VOC2012 is one as its archive unpacks. Everything that later stages re
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -77,12 +78,12 @@ def read_voc(
 
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
-            a value above C that is not 255; a label is no known class; an id comes twice or in two splits; no
-            image is left to train on. The message has a line for each of the first several faults.
-            Or as `augmented_list` and `draw_masks`.
+            a value above C that is not 255; a label is no known class; an id comes twice or in two splits, or the
+            label table has it in another split than the lists; no image is left to train on. The message has a line
+            for each of the first several faults. Or as `augmented_list` and `draw_masks`.
     """
     check_root(root, "JPEGImages/")
-    if sbd is not None and not (sbd / "cls").is_dir():
+    if sbd is not None and not os.path.isdir(sbd / "cls"):
         raise UserError(f"dataset.sbd: no folder {sbd / 'cls'}; name the folder with SBD's cls/, or write null")
     names = _class_names(root, classes)
     called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
@@ -99,7 +100,7 @@ def read_voc(
         raise UserError(re.sub(rf"{folder}(\S+)\.png", lambda m: str(sbd_mask_path(sbd, m[1])), str(error))) from None
     facts = dict(zip(files, facts, strict=True))
 
-    sources = label_sources(root, _label_table(root, labels, files), facts, names)
+    sources = label_sources(root, _label_table(root, labels, lists, called), facts, names)
     records, counts = [], {} if sbd is None else {"masks_from_sbd": len(drawn)}
     for split, ids in lists.items():
         source, found = labels_of_split(str(root), split, ids, sources)
@@ -130,7 +131,7 @@ def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _ids(root: Path, name: str, sbd: Path | None) -> list[str]:
-    if name not in AUGMENTED or list_path(root, name).is_file():
+    if name not in AUGMENTED or os.path.isfile(list_path(root, name)):
         return read_list(root, name)
     if sbd is None:
         raise UserError(f"{list_path(root, name)}: no such list; name SBD's folder in dataset.sbd to have it made")
@@ -141,7 +142,7 @@ def _masks(root: Path, masks: str | None) -> Files | None:
     """ROOT/MASKS, else the first of SegmentationClassAug and SegmentationClass there is; UserError if MASKS is not."""
     if masks is None:
         masks = next((n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), None)
-    elif not (root / masks).is_dir():
+    elif not os.path.isdir(root / masks):
         raise UserError(f"dataset.masks: no such folder {root / masks}")
     return Files(root / masks) if masks else None
 
@@ -149,7 +150,7 @@ def _masks(root: Path, masks: str | None) -> Files | None:
 def _mask(masks: Files | None, sbd: Path | None, drawn: Path, image_id: str) -> Path | None:
     """The data set's own mask, which is the finer one, else where SBD's will be drawn."""
     mask = masks.find(image_id) if masks else None
-    if mask is None and sbd is not None and sbd_mask_path(sbd, image_id).is_file():
+    if mask is None and sbd is not None and os.path.isfile(sbd_mask_path(sbd, image_id)):
         return drawn / f"{image_id}.png"
     return mask
 
@@ -175,12 +176,34 @@ def _files(
     return files
 
 
-def _label_table(root: Path, labels: Path | None, known: Mapping[str, object]) -> dict[str, TableRow]:
-    """The table `labels`, else ROOT/labels.csv, else an empty one; UserError if it has none of the `known` ids."""
+def _label_table(
+    root: Path, labels: Path | None, lists: Mapping[str, Sequence[str]], called: Mapping[str, str]
+) -> dict[str, TableRow]:
+    """The table `labels`, else ROOT/labels.csv, else an empty one.
+
+    Args:
+        lists: the ids of each split.
+        called: the name of each split's list.
+
+    Raises:
+        UserError: the table has no image of the lists, or its column split has one in another split than they.
+    """
     path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
     table = read_label_table(path) if path is not None else {}
-    if table and not any(image_id in table for image_id in known):
-        raise UserError(
-            f"{path}: knows no image of the lists; its image_id must be as theirs, such as {next(iter(known))}"
-        )
+    listed = [(split, image_id) for split, ids in lists.items() for image_id in ids if image_id in table]
+    if table and not listed:
+        known = next(iter(lists["train"]))
+        raise UserError(f"{path}: knows no image of the lists; its image_id must be as theirs, such as {known}")
+    problems = []
+    for split, image_id in listed:
+        said = table[image_id].split
+        if said not in (split, called[split]) and not _other_list(root, said, called):
+            problems.append(f"image {image_id} is of split {said!r}, but in the list {called[split]}; correct either")
+    refuse(str(path), problems)
     return table
+
+
+def _other_list(root: Path, name: str, called: Mapping[str, str]) -> bool:
+    """Whether `name` is a list that is not read here, such as train_aug where images of train are: no contradiction."""
+    others = name not in (*called, *called.values())
+    return others and (name in AUGMENTED or os.path.isfile(list_path(root, name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -30,7 +31,7 @@ def list_path(root: Path, name: str) -> Path:
 
 def read_ids(path: Path) -> list[str]:
     """The image ids of one list file, as `read_list`."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such list; see dataset.root and dataset.train, val and test")
     ids: dict[str, int] = {}
     problems = []

@@ -83,7 +83,7 @@ def refine_images(
         Image id and label map (H, W) uint8 at the size of the image file.
 
     Raises:
-        UserError: as `IrnReader` and `CamStore.read`.
+        UserError: as `IrnReader` and `CamStore.maps_of`.
     """
     work = partial(_refine_batch, store=store, irn=irn, fusion=fusion, rule=rule)
     results = ordered_map(work, batches, workers=workers if irn.device.type == "cpu" else 1)
@@ -99,7 +99,7 @@ def _refine_batch(
     if classified:
         cams = []
         for record in classified:
-            maps = [torch.from_numpy(m).to(irn.device) for m in store.read_fused(record.id)]
+            maps = [torch.from_numpy(m).to(irn.device) for m in store.fused_of(record)]
             cams.append(fuse(normalise_scales(maps, (record.height, record.width)), store.fused, **fusion))
         edge, seen = irn(classified)
         for record, channels in zip(classified, walk_labels(cams, edge, seen=seen, **rule), strict=True):

@@ -1,5 +1,6 @@
 """Weights of timm's models: from files of the whole model, from files of this project, by name."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -82,3 +83,39 @@ def test_what_cannot_be_downloaded_is_told_in_one_line(monkeypatch):
 def test_timms_weights_are_for_timms_models():
     with pytest.raises(UserError, match=r"^backbone\.weights: timm stands for .* backbone\.arch is timm/NAME"):
         load_backbone_weights(trunk("resnet18"), "timm")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\x80", b"PK\x03\x04 no zip", b"\x80\x02}q\x00X\x99", b"text\n" * 99])
+def test_files_that_are_no_weights_are_told_in_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path / name}: cannot be read as weights \([^\n]+\); replace the file$"
+    ):
+        load_backbone_weights(trunk("resnet18"), str(tmp_path / name))
+
+
+def test_damaged_torch_files_leak_nothing(tmp_path):
+    torch.save({"conv1.weight": torch.zeros(2, 2)}, tmp_path / "a.pth")
+    whole = (tmp_path / "a.pth").read_bytes()
+    random, net = np.random.default_rng(0), trunk("resnet18")
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= 1 << random.integers(8)
+        (tmp_path / "a.pth").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"a\.pth: "):
+            load_backbone_weights(net, str(tmp_path / "a.pth"))
+
+
+def test_folders_empty_names_and_names_too_long(tmp_path):
+    with pytest.raises(
+        UserError, match=f"^{tmp_path}: no such weights file; put it there or set backbone.weights to none"
+    ):
+        load_backbone_weights(trunk("resnet18"), str(tmp_path))
+    for name in ("", "x" * 300):
+        with pytest.raises(
+            UserError, match=rf"^backbone\.weights: '?{name}'? is neither a file nor a torchvision weights"
+        ):
+            load_backbone_weights(trunk("resnet18"), name)
+    with pytest.raises(UserError, match=r"x\.safetensors: no such weights file"):
+        load_backbone_weights(trunk("resnet18"), "x" * 300 + ".safetensors")

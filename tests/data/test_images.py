@@ -1,4 +1,6 @@
+import os
 import struct
+import subprocess
 import warnings
 import zlib
 
@@ -21,6 +23,7 @@ from sfc.data.images import (
     voc_palette,
 )
 from sfc.errors import UserError
+from sfc.readers.files import SUFFIXES
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -159,8 +162,42 @@ def test_broken_and_missing_files_are_named(tmp_path):
         with pytest.raises(UserError, match=rf"{name}\.jpg: {text}") as caught:
             read_image(tmp_path / f"{name}.jpg")
         assert "BytesIO" not in str(caught.value)
-    with pytest.raises(UserError, match=r": cannot be read \(Is a directory\)"):
-        read_image(tmp_path)
+    with pytest.raises(UserError, match=r": cannot be read \(File name too long\); replace the file"):
+        read_image(tmp_path / f"{'x' * 300}.jpg")
+    with pytest.raises(UserError, match=r": cannot be read \(embedded null byte\); replace the file"):
+        read_image(tmp_path / "a\0.jpg")
+
+
+def test_folders_and_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for path in (tmp_path, tmp_path / "a.jpg"):
+        with pytest.raises(UserError, match=rf"^{path}: a folder, pipe or device; put an image file there$"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("format", ["EPS", "PDF", "GIF", "PPM", "ICO", "TGA"])
+def test_formats_that_are_not_promised_are_not_opened(tmp_path, monkeypatch, format):
+    """For EPS Pillow would run Ghostscript on what may be anyone's program."""
+    monkeypatch.setattr(subprocess, "Popen", None)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", format)
+    for read in (read_image, read_mask):
+        with pytest.raises(
+            UserError, match=r"a\.jpg: does not decode \(no JPEG, PNG, BMP, TIFF or WEBP file\); replace"
+        ):
+            read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.png", "a.bmp", "a.tif", "a.tiff", "a.webp"])
+def test_formats_that_readers_look_for_are_opened(tmp_path, name):
+    assert name.removeprefix("a") in SUFFIXES
+    assert save(tmp_path / name, np.zeros((2, 5, 3), np.uint8)).shape == (2, 5, 3)
+
+
+def test_photographs_of_telephones_with_a_second_picture_behind_are_jpeg(tmp_path):
+    pictures = [Image.new("RGB", (5, 2), colour) for colour in ("white", "black")]
+    pictures[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    image = read_image(tmp_path / "a.jpg")
+    assert (image.shape, image.min()) == ((2, 5, 3), 255)
 
 
 def test_normalise_against_loops():

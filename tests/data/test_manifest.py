@@ -47,3 +47,29 @@ def test_missing_file_and_unknown_class(tmp_path):
     files[1].write_text('["dog"]')
     with pytest.raises(UserError, match=r"not a manifest that fits .*bee"):
         read_manifest(*files)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "3", '"dog"', '{"dog": 1}', "[]", "[1]", '["dog", null]', "\xff"])
+def test_damaged_class_names(tmp_path, text):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(Manifest((record("a"),), CLASSES), *files)
+    files[1].write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"^{files[1]}: not a list of class names[^\n]*; rerun prepare$"):
+        read_manifest(*files)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id\n1\n",
+        "id,split,image,mask,height,width,classes,image_hash,label_source\na,train\n",
+        "\xff",
+        'id\n"' + "x" * 140_000,
+    ],
+)
+def test_a_damaged_manifest(tmp_path, text):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(Manifest((record("a"),), CLASSES), *files)
+    files[0].write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"^{files[0]}: not a manifest that fits [^\n]+; rerun prepare$"):
+        read_manifest(*files)

@@ -1,9 +1,12 @@
+import json
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sfc.data.manifest import Record
 from sfc.errors import UserError
 from sfc.localization import store
 from sfc.localization.store import CamStore, CamWriter, empty_maps
@@ -17,6 +20,10 @@ def _maps(count=5):
         f"im{i}": [rng.random((2, 2 + i % 3, 3 + i, 4), dtype=np.float32), rng.random((2, 2 + i % 3, 2, 2)).astype("f")]
         for i in range(count)
     }
+
+
+def _record(id, classes):
+    return Record(id, "train", Path("a.png"), None, 1, 1, tuple(range(classes)), "", "table")
 
 
 def _write(folder, maps, order=None):
@@ -78,6 +85,47 @@ def test_what_cannot_be_read_is_named(tmp_path):
         CamStore(folder).read("im0")
 
 
+def test_maps_of_another_number_of_classes_are_refused(tmp_path):
+    cams = CamStore(_write(tmp_path / "cams", _maps()))
+    for read in (cams.maps_of, cams.fused_of):
+        with pytest.raises(UserError, match=r"cams: im1 has 2 class maps but 3 labels in the manifest; run infer_cam"):
+            read(_record("im1", 3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '"kinds"',
+        '{"kinds": ["a"], "scales": [1.0]}',
+        '{"kinds": "a", "scales": [1.0], "ids": []}',
+        '{"kinds": ["a"], "scales": [null], "ids": []}',
+        '{"kinds": [], "scales": [1.0], "ids": []}',
+        '{"kinds": ["a"], "scales": [1.0], "ids": [1]}',
+        '{"kinds": ["a"], "fused": ["b"], "scales": [1.0], "ids": []}',
+        '{"kinds": ["a"], "fused": [["a"]], "scales": [1.0], "ids": []}',
+        "\xff",
+    ],
+)
+def test_a_damaged_index_is_named(tmp_path, text):
+    (tmp_path / "index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"^{tmp_path}/index\.json: [^\n]+; run infer_cam again$"):
+        CamStore(tmp_path)
+
+
+def test_an_index_of_other_maps_is_seen(tmp_path):
+    folder = _write(tmp_path / "cams", _maps())
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"kinds": ["classifier"]}))
+    with pytest.raises(
+        UserError, match=r"00000\.safetensors: cannot read image im0 \(maps of another form .*run infer_cam"
+    ):
+        CamStore(folder).read("im0")
+
+
 @pytest.mark.parametrize(
     "maps", [[np.zeros((2, 2, 1, 1), "f")], [np.zeros((1, 2, 1, 1), "f")] * 2, [np.zeros((2, 2, 1, 1))] * 2]
 )
@@ -103,7 +151,7 @@ def test_the_kinds_that_stand_for_a_method_are_read_alone(tmp_path):
     maps = _maps()
     cams = CamStore(_write(tmp_path / "all", maps))
     assert cams.fused == KINDS
-    np.testing.assert_array_equal(cams.read_fused("im1")[0], maps["im1"][0])
+    np.testing.assert_array_equal(cams.fused_of(_record("im1", 2))[0], maps["im1"][0])
     (tmp_path / "one").mkdir()
     writer = CamWriter(tmp_path / "one", kinds=KINDS, scales=SCALES, ids=list(maps), fused=("prototype",))
     for id in maps:
@@ -112,7 +160,8 @@ def test_the_kinds_that_stand_for_a_method_are_read_alone(tmp_path):
     cams = CamStore(tmp_path / "one")
     assert (cams.kinds, cams.fused) == (KINDS, ("prototype",))
     for id, arrays in maps.items():
-        for found, whole, array in zip(cams.read_fused(id), cams.read(id), arrays, strict=True):
+        record = _record(id, arrays[0].shape[1] - 1)
+        for found, whole, array in zip(cams.fused_of(record), cams.maps_of(record), arrays, strict=True):
             np.testing.assert_array_equal(found, array[1:])
             np.testing.assert_array_equal(whole, array)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 # they check params or print, and cannot change a result; params are tracked by value
-CONFIG = {"config", "config_seg", "config_types", "params"}
+CONFIG = {"config", "config_evaluation", "config_seg", "config_types", "params"}
 NO_DEPENDENCY = {
     "sfc",
     "sfc.errors",

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -6,8 +7,9 @@ import pytest
 from sfc.data.images import read_mask
 from sfc.errors import UserError
 from sfc.readers.coco import read_coco
+from sfc.readers.instances import decode
 from tests.data.folder import write_image
-from tests.readers.coco_folder import CATEGORIES, CLASSES, make_coco, rectangle
+from tests.readers.coco_folder import CATEGORIES, CLASSES, compressed, make_coco, rectangle, uncompressed
 
 
 @pytest.fixture
@@ -137,11 +139,48 @@ def test_image_of_another_size(root):
         read(root)
 
 
-@pytest.mark.parametrize("segmentation", [[], [["x"]], {"size": [12, 16]}, {"size": [2, 2], "counts": [4]}])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [],
+        [["x"]],
+        [[]],
+        [[2, 2, math.inf, 5, 6, 7]],
+        [[2, 2, math.nan, 5, 6, 7]],
+        [[2, 2, 1e12, 5, 6, 7]],
+        [[2, 2, 3, -1e308, 6, 7]],
+        [[2, 2, 3, None, 6, 7]],
+        {"size": [12, 16]},
+        {"size": [2, 2], "counts": [4]},
+        {"size": [16, 12], "counts": [192]},
+        {"size": [12, 16], "counts": []},
+        {"size": [12, 16], "counts": [191]},
+        {"size": [12, 16], "counts": [200, -8]},
+        {"size": [12, 16], "counts": [1e300, 2]},
+        {"size": [1_000_000, 1_000_000], "counts": [10**12]},
+        {"size": [1_000_000, 1_000_000], "counts": "5"},
+        {"size": [12, 16], "counts": "zzzz"},
+        {"size": [12, 16], "counts": "\x7f\x7f"},
+        {"size": [12, 16], "counts": None},
+        {"size": None, "counts": [192]},
+    ],
+)
 def test_instance_that_cannot_be_drawn(root, segmentation):
     edit(root, "train", lambda c: c["annotations"][0].update(segmentation=segmentation))
     with pytest.raises(UserError, match="image COCO_train2014_000000000025, annotation 25000: "):
         read(root)
+
+
+def test_run_lengths_are_those_of_the_library():
+    random = np.random.default_rng(0)
+    for share in (0, 0.01, 0.5, 0.99, 1):
+        pixels = random.random((37, 501)) < share
+        np.testing.assert_array_equal(decode(compressed(pixels), 37, 501), pixels)
+        np.testing.assert_array_equal(decode(uncompressed(pixels), 37, 501), pixels)
+
+
+def test_polygons_may_reach_over_the_edge():
+    assert decode([[-3, -3, 20, -3, 20, 20, -3, 20]], 12, 16).all()
 
 
 def test_categories_must_agree(root):

@@ -27,6 +27,12 @@ def test_table(tmp_path):
         ("image_id,split,classes\na,train,dog\na,val,cat\n", "line 3: image a comes a second time"),
         ("image_id,split,classes\na,train\n", "line 2: expected image_id,split,classes"),
         ("image_id,split,classes\n,train,dog\n", "line 2: expected image_id,split,classes"),
+        (
+            "image_id,split,classes\na,train,dog,cat\n",
+            "line 2 has more cells than columns; write spaces between",
+        ),
+        ("image_id,split,classes,classes\na,train,dog,cat\n", "column classes comes twice; rename or delete one"),
+        ('image_id,split,classes\na,train,"dog\nb,train,cat\n', r"from line 2 on: no CSV .*; is a quote open\?"),
     ],
 )
 def test_faulty_tables(tmp_path, text, message):
@@ -35,8 +41,9 @@ def test_faulty_tables(tmp_path, text, message):
 
 
 def test_missing_table_and_binary_file(tmp_path):
-    with pytest.raises(UserError, match="no such label table"):
-        read_label_table(tmp_path / "nothing.csv")
+    for name in ("nothing.csv", "x" * 300):
+        with pytest.raises(UserError, match="no such label table"):
+            read_label_table(tmp_path / name)
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a CSV file"):
         read_label_table(tmp_path / "labels.csv")

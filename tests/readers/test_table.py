@@ -86,9 +86,17 @@ def test_class_names_given(root):
         ("image,classes\n1.JPG,fox,bear\n", "line 2 has more cells than columns; write ; between classes"),
         ("image,classes\n1.JPG,fox\n1.JPG,fox\n", r"line 3: 1\.JPG stands on line 2 already; delete one"),
         ("image,classes\nsub/1.png,fox\nsub_1.png,fox\n", "line 3: sub_1.png has the id of sub/1.png on line 2, sub_1"),
-        ("image,classes\n/etc/1.jpg,fox\n", "line 2: image /etc/1.jpg must be a path from dataset.root"),
-        ("image,classes\nC:\\mine\\1.jpg,fox\n", "line 2: image .* must be a path from dataset.root"),
-        ("image,classes,mask\n1.JPG,fox,../1.png\n", "line 2: mask ../1.png must be a path from dataset.root"),
+        ("image,classes\n/etc/1.jpg,fox\n", "line 2: image /etc/1.jpg must be a file's path from dataset.root"),
+        ("image,classes\nC:\\mine\\1.jpg,fox\n", "line 2: image .* must be a file's path from dataset.root"),
+        (
+            "image,classes,mask\n1.JPG,fox,../1.png\n",
+            "line 2: mask ../1.png must be a file's path from dataset.root",
+        ),
+        ("image,classes\n.,fox\n", r"line 2: image \. must be a file's path from dataset\.root"),
+        ("image,classes,mask\n1.JPG,fox,./\n", r"line 2: mask \./ must be a file's path from dataset\.root"),
+        (f"image,classes\n{'x' * 300}.jpg,fox\n", r"line 2: there is no file \S+x\.jpg"),
+        ("image,classes\n1.JPG\n", "line 2: expected image,classes"),
+        ("image,classes,classes\n1.JPG,fox,bear\n", "column classes comes twice; rename or delete one of the two"),
         ("image,classes\n3.jpg,fox\n", r"labels\.csv: line 2: there is no file \S+3\.jpg"),
         ("image,classes,mask\n1.JPG,fox,m/1.png\n", r"line 2: there is no file \S+m/1\.png"),
         (
@@ -109,7 +117,7 @@ def test_faulty_tables(root, text, message):
 def test_table_must_be_utf_8_and_inside_the_folder(root, tmp_path):
     with pytest.raises(UserError, match=r"labels\.csv: not a CSV file in UTF-8"):
         read(root, "image,classes\nFüchse am Bach.jpg,fox\n", encoding="latin-1")
-    with pytest.raises(UserError, match=r"dataset\.labels: no such table"):
+    with pytest.raises(UserError, match=r"other\.csv: no such label table; see dataset\.labels"):
         read(root, "", labels=root / "other.csv")
     with pytest.raises(UserError, match=r"dataset\.labels: move .* so that DVC sees when it changes"):
         read(root, "", labels=tmp_path / "labels.csv")

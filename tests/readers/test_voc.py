@@ -95,8 +95,29 @@ def test_unknown_label(root):
         read(root)
 
 
+def test_classes_apart_by_commas_are_refused_and_not_dropped(root):
+    (root / "labels.csv").write_text(TABLE.replace("ant bee", "ant,bee"))
+    with pytest.raises(UserError, match=r"labels\.csv: line 2 has more cells than columns; write spaces between"):
+        read(root)
+
+
+@pytest.mark.parametrize(("row", "said"), [("t1,val,ant", "val"), ("t1,other,ant", "other"), ("t1,,ant", "")])
+def test_the_splits_of_the_table_are_those_of_the_lists(root, row, said):
+    (root / "labels.csv").write_text(TABLE.replace("t1,train,ant", row))
+    shutil.copy(root / "ImageSets/Segmentation/train.txt", root / "ImageSets/Segmentation/mine.txt")
+    with pytest.raises(UserError, match=f"image t1 is of split '{said}', but in the list mine; correct either"):
+        read(root, train="mine")
+
+
+def test_the_splits_of_the_table_may_name_the_role_the_list_or_one_that_is_not_read(root):
+    shutil.copy(root / "ImageSets/Segmentation/train.txt", root / "ImageSets/Segmentation/mine.txt")
+    for split in ("train", "mine", "train_aug"):
+        (root / "labels.csv").write_text(TABLE.replace(",train,", f",{split},"))
+        assert sources(read(root, train="mine")[0])["train"] == "table"
+
+
 def test_no_label_at_all(root):
-    (root / "labels.csv").write_text("image_id,split,classes\nt0,a,\nt1,a,\nt2,a,\n")
+    (root / "labels.csv").write_text("image_id,split,classes\nt0,train,\nt1,train,\nt2,train,\n")
     with pytest.raises(UserError, match="no image of list train has a label"):
         read(root)
 
@@ -186,6 +207,24 @@ def test_every_broken_file_is_named_at_once(root):
     assert "t1.png: 15 x 12 pixels, but its image is 16 x 12" in lines[2]
     assert "t2.png: value 4 is none of the 3 classes" in lines[3]
     assert "v0.png: does not decode" in lines[4]
+
+
+def test_names_that_no_file_can_have(root, tmp_path):
+    name = "x" * 300
+    for changes, message in (
+        ({"train": name}, "no such list"),
+        ({"masks": name}, r"dataset\.masks: no such folder"),
+        ({"sbd": tmp_path / name}, r"dataset\.sbd: no folder"),
+        ({"labels": tmp_path / name}, "no such label table"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read(root, **changes)
+    with pytest.raises(UserError, match=r"dataset\.root: no such folder"):
+        read(root / name)
+    (tmp_path / "sbd/cls").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_text(f"t0\n{name}\n")
+    with pytest.raises(UserError, match=f"image {name} of the train list: no file"):
+        read(root, sbd=tmp_path / "sbd")
 
 
 def test_missing_images_are_counted(root):

@@ -90,7 +90,7 @@ def test_disagreements_of_table_xml_and_masks_are_counted_by_image(root, sbd, tm
     rows = {"2007_000032": "aeroplane person", "2007_000039": "tvmonitor chair", "2008_000002": "tvmonitor"}
     rows |= {"2008_000003": "train person", "2007_000033": "aeroplane", "2008_000009": "cow"}
     table = tmp_path / "labels.csv"
-    table.write_text("image_id,split,classes\n" + "".join(f"{i},x,{names}\n" for i, names in rows.items()))
+    table.write_text("image_id,split,classes\n" + "".join(f"{i},trainval,{names}\n" for i, names in rows.items()))
     write_mat(sbd / "cls" / "2008_000003.mat", label_map((18,)))
     (root / "Annotations" / "2008_000003.xml").write_text("<annotation><object><name>tram</name></object></annotation>")
     (root / "Annotations" / "2007_000033.xml").unlink()
@@ -123,8 +123,8 @@ def test_test_split_has_neither_masks_nor_labels(root, tmp_path):
 
 
 def test_test_labels_of_the_table(root):
-    rows = [*((i, "person") for i in {**TRAIN, **VAL}), (TEST[1], "cow person")]
-    (root / "labels.csv").write_text("image_id,split,classes\n" + "".join(f"{i},x,{names}\n" for i, names in rows))
+    rows = [*((i, "trainval,person") for i in {**TRAIN, **VAL}), (TEST[1], "test,cow person")]
+    (root / "labels.csv").write_text("image_id,split,classes\n" + "".join(f"{i},{rest}\n" for i, rest in rows))
     records = read(root, test="test")[0].split("test")
     assert [(r.labels, r.label_source) for r in records] == [((), "table"), ((9, 14), "table")]
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_the_kind_that_stands_for_the_method_is_refined_alone(project, monkeypat
     Path("out/cams/index.json").write_text(json.dumps(index))
     fusion = {"weights": {index["kinds"][kind]: 1.0}, "fg_gain": 2.0, "bg_offset": 0.4}
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["fusion"]["sfc"]["crf"] = fusion
+    params["train_cam"]["method"] = method = ("base", "sipe")[kind]
+    params["fusion"][method]["crf"] = fusion
     Path("params.yaml").write_text(yaml.safe_dump(params))
     assert CliRunner().invoke(main).exit_code == 0
     refined = LabelArchive("out/crf.zip")
@@ -109,6 +111,18 @@ def test_same_bytes_again_over_read_only_results(project, monkeypatch):
         path.chmod(0o444)
     assert CliRunner().invoke(main).exit_code == 0
     assert [path.read_bytes() for path in paths] == first
+
+
+def test_cams_of_other_classes_are_one_line(project, monkeypatch):
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    records, _ = project
+    records[1] = dataclasses.replace(records[1], labels=(0,))
+    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
+    done = CliRunner().invoke(main)
+    assert done.exit_code == 1
+    message = "Error: out/cams: im1 has 2 class maps but 1 labels in the manifest; run infer_cam again"
+    assert done.output.splitlines()[-1] == message
+    assert not Path("out/crf.zip").exists()
 
 
 def test_a_split_without_cams_is_one_line(project, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,22 @@ def project(tmp_path, monkeypatch):
     make_voc(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_what_is_refused_is_one_line_and_leaves_nothing(project):
+    table = "image_id,split,classes\nt0,train,ant,bee\nt1,train,ant\nt2,train,bee\n"
+    (project / "data/labels.csv").write_text(table)
+    result = CliRunner().invoke(main)
+    message = "Error: data/labels.csv: line 2 has more cells than columns; write spaces between classes"
+    assert (result.exit_code, result.output.splitlines()[-1]) == (1, message)
+    (project / "data/labels.csv").unlink()
+    (project / "data/JPEGImages/t0.jpg").unlink()
+    os.mkfifo(project / "data/JPEGImages/t0.jpg")
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    message = "Error: data: data/JPEGImages/t0.jpg: a folder, pipe or device; put an image file there"
+    assert result.output.splitlines()[-1] == message
+    assert not list((project / "out").iterdir())
 
 
 def test_outputs(project):

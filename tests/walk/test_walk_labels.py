@@ -1,5 +1,7 @@
 """The rules of SFC, SIPE and IRN against walks by the dense matrix, step by step; then over image files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,13 @@ def test_the_kind_that_stands_for_the_method_walks_alone(images, network):
     cam = fuse(normalise_scales(store.read("im0"), label.shape)[1:], ("p",), **fusion)
     (expected,) = walk_labels([cam], edge, seen=seen, **RULE)
     np.testing.assert_array_equal(label, expected.numpy())  # class 0 is label 1
+
+
+def test_cams_of_other_classes_are_refused(images, network):
+    records, store = images
+    other = dataclasses.replace(records[0], labels=(0, 1))
+    with pytest.raises(UserError, match="im0 has 1 class maps but 2 labels in the manifest; run infer_cam again"):
+        list(refine_images([[other]], store, reader(network), fusion=FUSION, rule=RULE, workers=0))
 
 
 def test_bf16_edges_are_close(images, network):
