@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sfc.config import Bootstrap
+from sfc.config_evaluation import Bootstrap
 from sfc.errors import UserError
 from sfc.params import load_params
 
