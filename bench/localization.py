@@ -13,7 +13,7 @@ from bench.measure import Pair, Row
 from sfc.backbone import fold_batch_norm
 from sfc.calibration import cams
 from sfc.calibration.network import Maps
-from sfc.localization.fusion import EPS, normalise_scales
+from sfc.fusion import EPS, normalise_scales
 
 
 def cam_inference(

@@ -178,7 +178,7 @@ class Crf(Section):
 
 
 class Irn(Section):
-    """Training of the affinity network."""
+    """Training of IRN's network."""
 
     random_seed: Seed
     backbone: Backbone
@@ -211,7 +211,7 @@ class Walk(Section):
     beta: Positive
     steps: Count
     flip: bool
-    scale: Scale  # images are resized by this before the affinity network
+    scale: Scale  # images are resized by this before IRN's network
     batch_size: Count  # images of one size
     precision: Precision
 

@@ -96,7 +96,7 @@ def refine_cams(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        cams: (K', H, W) float, >= 0, background first, from `localization.fusion.fuse`. An image without classes
+        cams: (K', H, W) float, >= 0, background first, from `fusion.fuse`. An image without classes
             (K' = 1) is background and needs no CRF.
         keys: label-map value of each channel.
         mode: how the refined labels are made: "label" takes the first CRF above, "prob" one whose unary is the CAMs

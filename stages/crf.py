@@ -9,11 +9,11 @@ import numpy as np
 
 from sfc.config import Crf, Fusion
 from sfc.data.images import IGNORE, read_record
-from sfc.data.manifest import Record, read_manifest
+from sfc.data.manifest import Record, label_keys, read_manifest
 from sfc.data.pool import ordered_map
 from sfc.dense_crf import refine_cams
+from sfc.fusion import fuse, normalise_scales
 from sfc.label_archive import LabelArchiveWriter
-from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamStore
 from stages._stage import Param, output, progress, say, stage, workers, write_json
 

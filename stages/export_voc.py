@@ -10,7 +10,7 @@ from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.readers.voc import VOC_CLASSES
-from sfc.segmentation.voc_results import FOLDER, write_voc_results
+from sfc.voc_results import FOLDER, write_voc_results
 from stages._stage import output, progress
 
 

@@ -8,18 +8,18 @@ from typing import Annotated
 import click
 import numpy as np
 
-from sfc.calibration.label_stats import (
+from sfc.config import Dc, Ibr
+from sfc.config_types import Section
+from sfc.data.batches import steps_per_epoch
+from sfc.data.manifest import read_manifest
+from sfc.errors import UserError
+from sfc.label_stats import (
     LabelStats,
     classes_per_draw,
     classes_per_image,
     label_stats,
     label_stats_csv,
 )
-from sfc.config import Dc, Ibr
-from sfc.config_types import Section
-from sfc.data.batches import steps_per_epoch
-from sfc.data.manifest import read_manifest
-from sfc.errors import UserError
 from sfc.label_table import class_indices, read_label_table
 from stages._stage import MethodSections, Param, output, stage, write_json
 

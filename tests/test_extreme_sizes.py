@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sfc.data.crops import ImageCrops, LabelledCrops
+from sfc.fusion import fuse, normalise_scales
 from sfc.irn.network import IrnNetwork
-from sfc.localization.fusion import fuse, normalise_scales
 from sfc.localization.multiscale import infer_cams
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.inference import predict_labels

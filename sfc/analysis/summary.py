@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from sfc.evaluation.confusion import mean_known
+import pandas as pd
 
 
 def head_to_tail(counts: Sequence[int]) -> list[int]:
@@ -74,3 +73,8 @@ def spread_over_classes(labels: Sequence[Sequence[int]], count: int) -> list[int
             elif len(taken) < count:
                 taken.add(image)
     return sorted(taken)
+
+
+def mean_known(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN if nothing is."""
+    return float(pd.Series(values).mean())

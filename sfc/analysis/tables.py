@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from sfc.analysis.shared_features import SharedFeatures
+from sfc.data.manifest import BACKGROUND
 from sfc.errors import UserError
-from sfc.evaluation.tables import BACKGROUND
 
 RATES = ("false_positive_rate", "false_negative_rate")
 KINDS = ("classifier weight on pixels", "prototype on pixels", "classifier weight and prototype")

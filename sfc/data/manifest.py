@@ -12,6 +12,7 @@ import numpy as np
 
 from sfc.errors import UserError
 
+BACKGROUND = "background"  # the name of label-map value 0
 _COLUMNS = ("id", "split", "image", "mask", "height", "width", "classes", "image_hash", "label_source")
 
 
@@ -67,6 +68,11 @@ def label_matrix(records: Sequence[Record], num_classes: int) -> np.ndarray:
     for row, record in enumerate(records):
         matrix[row, list(record.labels)] = 1
     return matrix
+
+
+def label_keys(labels: Sequence[int]) -> tuple[int, ...]:
+    """Label-map value of each channel of a CAM: background 0, then i + 1 for each present class i."""
+    return (0, *(label + 1 for label in labels))
 
 
 def write_manifest(manifest: Manifest, csv_path: Path | str, classes_path: Path | str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sfc.data.manifest import Record
-from sfc.localization.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
+from sfc.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
 from sfc.localization.store import CamStore
 
 

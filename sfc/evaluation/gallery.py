@@ -11,12 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sfc.data.images import IGNORE, read_image, read_mask
-from sfc.data.manifest import Record
+from sfc.data.manifest import BACKGROUND, Record, label_keys
 from sfc.evaluation import drawing
 from sfc.evaluation.cam_rule import CamRule
-from sfc.evaluation.tables import BACKGROUND
+from sfc.fusion import to_labels
 from sfc.label_archive import LabelArchive
-from sfc.localization.fusion import label_keys, to_labels
 
 _GAP, _CAPTION, _TITLE, _HEAD = 8, 20, 24, 56  # pixels
 _STEP_X, _STEP_Y = drawing.TILE[0] + _GAP, drawing.TILE[1] + _CAPTION + _GAP

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sfc.data.manifest import BACKGROUND
 from sfc.evaluation.confusion import Confusion, scores
-
-BACKGROUND = "background"
 
 
 class Measured(NamedTuple):

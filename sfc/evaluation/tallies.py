@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfc.data.images import read_mask
-from sfc.data.manifest import Record
+from sfc.data.manifest import Record, label_keys
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import set_means
 from sfc.evaluation.confusion import Confusion, Scores, all_background, mean_known, scores
 from sfc.evaluation.thresholds import ThresholdSweep
+from sfc.fusion import to_labels
 from sfc.label_archive import LabelArchive
-from sfc.localization.fusion import label_keys, to_labels
 
 
 class LabelTally:

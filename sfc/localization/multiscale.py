@@ -12,10 +12,9 @@ from torch import Tensor
 
 from sfc.backbone import Trunk
 from sfc.data.images import equal_sizes, normalise
-from sfc.data.manifest import Record, label_matrix
+from sfc.data.manifest import Record, label_keys, label_matrix
 from sfc.data.read_ahead import read_ahead
 from sfc.errors import UserError
-from sfc.localization.fusion import label_keys
 
 
 class CamInference(Protocol):

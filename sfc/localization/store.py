@@ -124,7 +124,7 @@ class CamStore:
         return maps
 
     def fused_of(self, record: Record) -> list[np.ndarray]:
-        """As `maps_of`, of the kinds in `fused` alone: what `sfc.localization.fusion` makes one map of."""
+        """As `maps_of`, of the kinds in `fused` alone: what `sfc.fusion` makes one map of."""
         rows = [self.kinds.index(kind) for kind in self.fused]
         return [array if len(rows) == len(array) else array[rows] for array in self.maps_of(record)]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sfc.backbone import fold_batch_norm
 from sfc.data.images import normalise
-from sfc.data.manifest import Record
+from sfc.data.manifest import Record, label_keys
 from sfc.data.pool import ordered_map
 from sfc.data.read_ahead import read_scaled
+from sfc.fusion import fuse, normalise_scales, to_labels
 from sfc.irn.network import IrnNetwork, load_irn
-from sfc.localization.fusion import fuse, label_keys, normalise_scales, to_labels
 from sfc.localization.store import CamStore
 from sfc.walk.walk_labels import walk_labels
 

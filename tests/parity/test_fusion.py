@@ -1,6 +1,6 @@
 import numpy as np
 
-from sfc.localization.fusion import background_rule, normalise_scales
+from sfc.fusion import background_rule, normalise_scales
 
 
 def test_fusion_of_scales_and_background_rule(golden):

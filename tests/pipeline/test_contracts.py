@@ -88,11 +88,14 @@ MAY_IMPORT = {
     "methods": {*TOP, *NETWORKS, "calibration", "data", "training"},
     "params": {*TOP, "methods"},
     "localization": {*TOP, "backbone", "data"},
+    "fusion": {*TOP, "data"},
+    "label_stats": {*TOP, "calibration", "data"},
+    "voc_results": {*TOP, "data", "label_archive"},
     "irn": {*TOP, *NETWORKS, "data", "training"},
-    "walk": {*TOP, *NETWORKS, "data", "irn", "localization"},
+    "walk": {*TOP, *NETWORKS, "data", "fusion", "irn", "localization"},
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
-    "evaluation": {*TOP, "data", "label_archive", "localization"},
-    "analysis": {*TOP, "calibration", "data", "evaluation", "localization"},
+    "evaluation": {*TOP, "data", "fusion", "label_archive", "localization"},
+    "analysis": {*TOP, "calibration", "data"},
 }
 
 

@@ -8,10 +8,10 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, Record, label_keys, write_manifest
 from sfc.dense_crf import refine_cams
+from sfc.fusion import fuse, normalise_scales
 from sfc.label_archive import LabelArchive
-from sfc.localization.fusion import fuse, label_keys, normalise_scales
 from sfc.localization.store import CamWriter
 from stages.crf import main
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from sfc.data.manifest import Record
 from sfc.errors import UserError
+from sfc.fusion import fuse, normalise_scales
 from sfc.irn.network import IrnNetwork, save_irn
-from sfc.localization.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
 from sfc.walk import walk_labels as walk_labels_module
 from sfc.walk.pseudo_labels import IrnReader, refine_images

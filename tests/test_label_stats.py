@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfc.calibration.label_stats import classes_per_draw, classes_per_image, label_stats, label_stats_csv
 from sfc.errors import UserError
+from sfc.label_stats import classes_per_draw, classes_per_image, label_stats, label_stats_csv
 from sfc.label_table import class_indices, read_label_table
 
 VOC_TABLE = Path(__file__).resolve().parents[3] / "shared/real/labels/voc12_image_labels.csv"

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from sfc.data.manifest import label_keys
 from sfc.errors import UserError
-from sfc.localization.fusion import background_rule, fuse, label_keys, normalise_scales, to_labels
+from sfc.fusion import background_rule, fuse, normalise_scales, to_labels
 
 
 def _bilinear(channel, size):

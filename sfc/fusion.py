@@ -95,11 +95,6 @@ def weighted_sum(maps: Tensor, weights: Sequence[float]) -> Tensor:
     return total
 
 
-def label_keys(labels: Sequence[int]) -> tuple[int, ...]:
-    """Label-map value of each channel of a CAM: background 0, then i + 1 for each present class i."""
-    return (0, *(label + 1 for label in labels))
-
-
 def to_labels(argmax: Tensor | np.ndarray, keys: Sequence[int]) -> np.ndarray:
     """Channel numbers (H, W) as label-map values, uint8; `keys` as from `label_keys`."""
     return np.asarray(keys, dtype=np.uint8)[np.asarray(argmax)]
