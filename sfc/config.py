@@ -114,17 +114,6 @@ class TrainCam(Section):
         return self
 
 
-class Msdw(Section):
-    """Multi-scaled distribution-weighted consistency loss, Eq. 5, 7, 8."""
-
-    w_proto: NonNegative
-    w_scale: NonNegative
-    dc_proto: bool  # false: weight 1 for every class in Eq. 5
-    dc_scale: bool  # the same in Eq. 7
-    reduction: Literal["mean", "sum"]
-    detach_large: bool
-
-
 class Cam(Section):
     """Multi-scale CAM inference."""
 

@@ -1,4 +1,4 @@
-"""DVC's queue of experiments: what decides an experiment's figures, queueing, workers, and what has been measured."""
+"""DVC's queue of experiments: queueing, workers, and what has been measured."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
     steps = per_epoch * train_cam.epochs
     num_classes, method = len(manifest.classes), METHODS[train_cam.method]
     say(
-        f"train_cam: method {method.name}, {steps} steps of {train_cam.batch_size} images on {target}, "
-        f"{len(records)} training images"
+        f"train_cam: method {method.name} by the params of {', '.join(sections)}: {steps} steps of "
+        f"{train_cam.batch_size} images on {target}, {len(records)} training images"
     )
     setup = Setup(
         trunk={"num_classes": num_classes, **train_cam.backbone.model_dump(exclude={"weights"})},

@@ -15,9 +15,9 @@ class CamRule:
     """One fusion of the CAMs of a store.
 
     Attributes:
-        methods: what can be measured from the store: each kind alone and, where several kinds stand for the store's
+        maps: what can be measured from the store: each kind alone and, where several kinds stand for the store's
             method, their weighted sum (for SFC Eq. 9), "sum".
-        main: the one of `methods` that stands for the store's method: "sum", or the only kind in `CamStore.fused`.
+        main: the one of `maps` that stands for the store's method: "sum", or the only kind in `CamStore.fused`.
 
     Raises:
         UserError: the weights are not those of the kinds that stand for the store's method.
@@ -27,7 +27,7 @@ class CamRule:
         check_weights(store.fused, weights)
         self.store = store
         self.main = store.fused[0] if len(store.fused) == 1 else "sum"
-        self.methods = (*store.kinds, "sum") if self.main == "sum" else store.kinds
+        self.maps = (*store.kinds, "sum") if self.main == "sum" else store.kinds
         self.weights = dict(weights)
         self._rows = [store.kinds.index(kind) for kind in store.fused]
         self._rule = {"fg_gain": fg_gain, "bg_offset": bg_offset}
@@ -36,15 +36,15 @@ class CamRule:
         """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
         return normalise_scales(self.store.maps_of(record), (record.height, record.width))
 
-    def cams(self, normalised: Tensor, method: str) -> Tensor:
-        """(K', H, W) maps of a method under the background rule, whose argmax is the label."""
-        if method == "sum":
+    def cams(self, normalised: Tensor, name: str) -> Tensor:
+        """(K', H, W) one of `maps` under the background rule, whose argmax is the label."""
+        if name == "sum":
             return fuse(normalised[self._rows], self.store.fused, weights=self.weights, **self._rule)
-        return background_rule(normalised[self.store.kinds.index(method)], **self._rule)
+        return background_rule(normalised[self.store.kinds.index(name)], **self._rule)
 
-    def foreground(self, normalised: Tensor, method: str) -> Tensor:
-        """(C', H, W) foreground maps of a method, each with maximum 1 and no background rule."""
-        if method != "sum":
-            return normalised[self.store.kinds.index(method), 1:]
+    def foreground(self, normalised: Tensor, name: str) -> Tensor:
+        """(C', H, W) foreground of one of `maps`, each class with maximum 1 and no background rule."""
+        if name != "sum":
+            return normalised[self.store.kinds.index(name), 1:]
         total = weighted_sum(normalised[self._rows, 1:], [self.weights[kind] for kind in self.store.fused])
         return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

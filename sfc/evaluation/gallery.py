@@ -66,15 +66,13 @@ def label_block(archive: LabelArchive, classes: Sequence[str], product: str, rec
 
 
 def cam_block(rule: CamRule, classes: Sequence[str], record: Record) -> Block:
-    """Image, ground truth, the labels of every method, and for each present class one heat map a kind."""
+    """Image, ground truth, the labels of every map, and for each present class one heat map a kind."""
     image = read_image(record.image)
     truth = read_mask(record.mask) if record.mask else None
     normalised = rule.normalised(record)
     keys = label_keys(record.labels)
-    maps = [to_labels(rule.cams(normalised, method).max(0).indices, keys) for method in rule.methods]
-    labels = [
-        (f"labels: {method}", drawing.label_picture(label)) for method, label in zip(rule.methods, maps, strict=True)
-    ]
+    maps = [to_labels(rule.cams(normalised, name).max(0).indices, keys) for name in rule.maps]
+    labels = [(f"labels: {name}", drawing.label_picture(label)) for name, label in zip(rule.maps, maps, strict=True)]
     colours = ("colours", _legend([*maps, *([] if truth is None else [truth])], classes))
     heats = [
         [

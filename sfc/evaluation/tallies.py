@@ -46,18 +46,18 @@ class LabelTally:
 
 
 class CamTally:
-    """Measures every method of a CAM store in one pass; `add` may be called from several threads.
+    """Measures every map of a CAM store in one pass; `add` may be called from several threads.
 
     Attributes:
-        confusions: of every method of `CamRule` under the fixed background rule.
+        confusions: of every map of `CamRule` under the fixed background rule.
         stands_for: the one of them that stands for the product, `CamRule.main`; its matrix is `main`.
     """
 
     def __init__(self, rule: CamRule, num_classes: int, thresholds: Sequence[float]):
         self.rule = rule
         self.stands_for = rule.main
-        self.confusions = {method: Confusion(num_classes) for method in rule.methods}
-        self._sweeps = {method: ThresholdSweep(num_classes, thresholds) for method in rule.methods}
+        self.confusions = {name: Confusion(num_classes) for name in rule.maps}
+        self._sweeps = {name: ThresholdSweep(num_classes, thresholds) for name in rule.maps}
         self.main = self.confusions[rule.main]
 
     def add(self, record: Record) -> None:
@@ -65,11 +65,11 @@ class CamTally:
         truth = read_mask(record.mask)
         normalised = self.rule.normalised(record)
         keys = label_keys(record.labels)
-        for method in self.rule.methods:
+        for name in self.rule.maps:
             # max, not argmax: torch's argmax over the first axis is several times slower on a CPU
-            labels = to_labels(self.rule.cams(normalised, method).max(0).indices, keys)
-            self.confusions[method].add(record.id, truth, labels)
-            self._sweeps[method].add(record.id, truth, self.rule.foreground(normalised, method), keys[1:])
+            labels = to_labels(self.rule.cams(normalised, name).max(0).indices, keys)
+            self.confusions[name].add(record.id, truth, labels)
+            self._sweeps[name].add(record.id, truth, self.rule.foreground(normalised, name), keys[1:])
 
     def protocol(self, split: str) -> str:
         """How labels come from the product, and what is chosen on the masks counted so far, in words."""
@@ -81,12 +81,12 @@ class CamTally:
         )
 
     def metrics(self, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, Any]:
-        """Figures in percent for each method; `oracle` holds the best of the threshold sweep."""
+        """Figures in percent for each map; `oracle` holds the best of the threshold sweep."""
         found = split_metrics(self.main)
-        for method, confusion in self.confusions.items():
-            threshold, miou = self._sweeps[method].best()
+        for name, confusion in self.confusions.items():
+            threshold, miou = self._sweeps[name].best()
             oracle = {"threshold": threshold, "miou": 100 * miou}
-            found[method] = {**method_metrics(confusion, sets, bootstrap), "oracle": oracle}
+            found[name] = {**method_metrics(confusion, sets, bootstrap), "oracle": oracle}
         return found
 
 

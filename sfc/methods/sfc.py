@@ -15,8 +15,8 @@ from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
 from sfc.calibration.objective import Objective, batch_images, total
-from sfc.config import Dc, Ibr, Msdw
-from sfc.config_types import Fraction, Positive, Section
+from sfc.config import Dc, Ibr
+from sfc.config_types import Fraction, NonNegative, Positive, Section
 from sfc.training import distributed
 
 MEASURES = (
@@ -40,12 +40,23 @@ class SfcPrototype(Section):
 
 
 class SfcParams(Section):
-    """What SFC alone reads, beside ibr, dc and msdw."""
+    """Network and prototypes of SFC."""
 
     pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
     bkg_before_pcm: bool
     proto_norm: Literal["max", "none"]
     prototype: SfcPrototype
+
+
+class Msdw(Section):
+    """Multi-scaled distribution-weighted consistency loss, Eq. 5, 7, 8."""
+
+    w_proto: NonNegative
+    w_scale: NonNegative
+    dc_proto: bool  # false: weight 1 for every class in Eq. 5
+    dc_scale: bool  # the same in Eq. 7
+    reduction: Literal["mean", "sum"]
+    detach_large: bool
 
 
 class SfcNetwork(CorrelatedCamNetwork):

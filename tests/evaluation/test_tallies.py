@@ -72,7 +72,7 @@ def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
 
 def test_the_sum_stands_for_the_product(tiny):
     tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
-    assert tally.rule.methods == ("classifier", "prototype", "sum")
+    assert tally.rule.maps == ("classifier", "prototype", "sum")
     assert (tally.stands_for, tally.main) == ("sum", tally.confusions["sum"])
     assert "sum (1 x classifier + 0.7 x prototype) stands for the method" in tally.protocol("train")
 
@@ -90,7 +90,7 @@ def test_every_miou_has_an_interval_but_those_of_class_sets_and_oracle(tiny):
         tally.add(record)
     bootstrap = Bootstrap(50, 0.9, 3)
     metrics = tally.metrics(SETS, bootstrap)
-    for method in tally.rule.methods:
+    for method in tally.rule.maps:
         found = metrics[method]
         expected = bootstrap.interval(tally.confusions[method].per_image)
         assert (found["miou_low"], found["miou_high"]) == tuple(100 * limit for limit in expected)
@@ -119,7 +119,7 @@ def test_one_of_two_kinds_may_stand_for_the_method(tiny):
     tally = CamTally(rule, 4, THRESHOLDS)
     for record in tiny.records:
         tally.add(record)
-    assert rule.methods == ("classifier", "prototype")  # their sum means nothing for such a method
+    assert rule.maps == ("classifier", "prototype")  # their sum means nothing for such a method
     assert tally.main is tally.confusions["prototype"]
     assert "prototype (1 x prototype) stands for the method" in tally.protocol("train")
     assert tally.confusions["prototype"].matrix.tolist() != tally.confusions["classifier"].matrix.tolist()
