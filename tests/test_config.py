@@ -137,7 +137,7 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         (
             "train_cam.method",
             "sfcc",
-            "train_cam.method: no method sfcc; there are base, sipe, sfc; did you mean sfc?",
+            f"train_cam.method: no method sfcc; there are {', '.join(METHODS)}; did you mean sfc?",
         ),
         ("train_cam.method", "cam", "train_cam.method: no method cam; there are base, sipe, sfc"),
         ("train_cam.lr", float("inf"), "param train_cam.lr: input should be a finite number"),
