@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sfc.config import PseudoLabels, Walk, WalkFusion
-from sfc.data.images import equal_sizes
+from sfc.data.images import IGNORE, equal_sizes
 from sfc.data.manifest import Record, read_manifest
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
@@ -40,7 +40,7 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
     labels = progress(labels, total=sum(map(len, mine)), label="pseudo-labels")
     counts = write_labels("out/pseudo_labels.zip", labels, ids=[record.id for record in records])
     if distributed.is_main():
-        background, foreground = counts[0] / counts.sum(), counts[1:255].sum() / counts.sum()
+        background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
         write_json(
             "metrics/pseudo_labels.json",
             {

@@ -137,7 +137,7 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         (
             "train_cam.method",
             "sfcc",
-            "train_cam.method: no method sfcc; there are base, sipe, sfc; did you mean sfc?",
+            f"train_cam.method: no method sfcc; there are {', '.join(METHODS)}; did you mean sfc?",
         ),
         ("train_cam.method", "cam", "train_cam.method: no method cam; there are base, sipe, sfc"),
         ("train_cam.lr", float("inf"), "param train_cam.lr: input should be a finite number"),
@@ -171,7 +171,7 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("evaluate.class_sets", {"many": []}, "param evaluate.class_sets.many: list should have at least 1 item"),
         ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),
         ("walk", None, "walk"),
-        ("fusion", None, "fusion: expected the parts base, sipe, sfc"),
+        ("fusion", None, f"fusion: expected the parts {', '.join(METHODS)}"),
         ("fusion.sfc", 3, "fusion.sfc: expected the parts crf, walk, eval"),
         ("fusion.sfc.crf", None, "fusion.sfc.crf"),
         ("fusion.sfc.crf.weights", {}, "param fusion.sfc.crf.weights: dictionary should have at least 1 item"),
@@ -252,12 +252,18 @@ def test_products_at_reading_are_refused_where_there_is_no_correlation(values, m
     put(values, "train_cam.method", method)
     assert parse_params(values).get("cam.pcm_iters") is None
     put(values, "cam.pcm_iters", 1)
-    if method in ("base", "sfc"):
+    if METHODS[method].network.correlated:
         assert parse_params(values).get("cam.pcm_iters") == 1
     else:
         with pytest.raises(UserError) as error:
             parse_params(values)
-        assert "cam.pcm_iters: method sipe has no pixel correlation (PCM); set it to null" in str(error.value)
+        assert f"cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null" in str(error.value)
+
+
+def test_base_and_sfc_correlate_pixels():
+    assert {name: METHODS[name].network.correlated for name in ("base", "sipe", "sfc")} == {
+        "base": True, "sipe": False, "sfc": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*known_sections(), "fusion", *(f"fusion.{method}" for method in METHODS)])

@@ -1,4 +1,6 @@
-"""The objective: which losses it adds up, and that its parts are the tested ones."""
+"""The objective: which losses it adds up, that its parts are the tested ones, and that params reach it."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,9 +8,13 @@ import torch.nn.functional as F
 
 from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
+from sfc.calibration.method import Setup
 from sfc.calibration.objective import batch_images
 from sfc.methods.sfc import SFC
-from tests.methods.tiny import CLASSES, CROP, DC, SEEDS, batch, objective
+from sfc.params import load_params
+from tests.methods.tiny import CLASSES, CROP, DC, SEEDS, TRUNK, batch, objective
+
+PARAMS = load_params(Path(__file__).resolve().parents[2] / "presets" / "voc12.yaml")
 
 
 def test_losses_are_eq_8_on_both_scales():
@@ -132,3 +138,21 @@ def test_a_warning_when_most_images_have_no_seed_of_the_background():
         "in 93 % of the images no pixel is a seed of the background, so its prototype is undefined and everything "
         "becomes foreground; see sfc.pcm_iters, sfc.prototype"
     )
+
+
+def built(**changes):
+    """The objective that the stage trains, of the released params with other fields of `ibr`."""
+    sections = {name: PARAMS.get(name) for name in SFC.sections}
+    sections["ibr"] = sections["ibr"].model_copy(update=changes)
+    return SFC.objective(Setup(trunk=TRUNK, crop=CROP, random_seed=7, dc=DC), **sections)
+
+
+def test_it_is_built_with_the_distribution_coefficients():
+    assert torch.equal(built().dc_proto, DC)
+    assert torch.equal(built().dc_scale, DC)
+
+
+def test_it_is_built_with_the_bank_of_its_params_or_with_none():
+    bank = built(n=5, exclude_batch=True).bank
+    assert (bank.draws, bank.seed, bank.exclude_batch, bank.image.shape) == (5, 7, True, (CLASSES, 3, CROP, CROP))
+    assert built(n=0).bank is None

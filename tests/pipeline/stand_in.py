@@ -49,9 +49,10 @@ def _dotted(prefix: str, values: dict) -> dict:
 
 def _method(params: dict) -> str:
     """What the method reads, as the real label_stats tells: nothing of the others'."""
-    method = params["train_cam"]["method"]
-    reads = ["sfc", "ibr", "dc", "msdw"] if method == "sfc" else [method]
-    return json.dumps({name: params[name] for name in reads})
+    sys.path.insert(0, str(Path.cwd()))
+    from sfc.methods import METHODS  # not at the top: it takes seconds, and label_stats alone asks
+
+    return json.dumps({name: params[name] for name in METHODS[params["train_cam"]["method"]].sections})
 
 
 def _write(path: Path, text: str) -> None:

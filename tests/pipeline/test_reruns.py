@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sfc.params import load_params
+from sfc.params import load_params, method_section_names
 
 SEGMENTATION = ["train_seg", "predict", "evaluate@seg"]
 LABELS = ["pseudo_labels", "evaluate@pseudo_labels", *SEGMENTATION]
@@ -16,7 +16,7 @@ ALL = ["prepare", "label_stats", *TRAINING]
 
 READS = {  # what each stage's params are, besides those of the stages before it
     "prepare": {"dataset"},
-    "label_stats": {"base", "sipe", "sfc", "ibr", "dc", "msdw", "train_cam.batch_size", "train_cam.method"},
+    "label_stats": {*method_section_names(), "train_cam.batch_size", "train_cam.method"},
     "train_cam": {"train_cam"},
     "infer_cam": {"cam"},
     "crf": {"fusion.sfc.crf", "crf"},

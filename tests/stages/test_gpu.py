@@ -14,6 +14,7 @@ from stages import _gpu
 from stages._stage import device
 
 ROOT = Path(__file__).resolve().parents[2]
+chosen = []  # by torch.cuda.set_device
 HOLD = """
 import pathlib, sys
 from stages._gpu import lease
@@ -55,6 +56,7 @@ def test_two_processes_take_two_gpus_and_a_third_waits_until_one_is_killed(holde
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """An experiment's copy of a project, on a machine with two GPUs the first of which another experiment has."""
+    chosen.clear()
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "one"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
@@ -63,7 +65,7 @@ def experiment(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     _gpu.gpu_index.cache_clear()
     command = [sys.executable, "-c", HOLD + "input()", str(tmp_path / ".scratch"), "0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -79,6 +81,7 @@ def experiment(tmp_path, monkeypatch):
 def test_an_experiment_takes_a_free_gpu_and_keeps_it(experiment):
     assert device() == torch.device("cuda:1")
     assert device() == torch.device("cuda:1")
+    assert chosen == [1]
 
 
 def test_gpus_are_known_by_their_names_on_the_machine(experiment):

@@ -61,6 +61,12 @@ def run(tmp_path, monkeypatch):
     return lambda: CliRunner().invoke(main)
 
 
+def set_cam(name, value):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["cam"][name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
 def _launch(processes):
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, "-m", *launcher, "-m", "stages.infer_cam"]
@@ -73,8 +79,10 @@ def _bytes(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "out/cams").iterdir())}
 
 
-def test_writes_the_maps_of_every_image(tmp_path, run):
+@pytest.mark.parametrize("mask_absent", [False, True])
+def test_writes_the_maps_of_every_image(tmp_path, run, mask_absent):
     records = _project(tmp_path, 9)
+    set_cam("mask_absent", mask_absent)
     done = run()
     assert done.exit_code == 0, done.output
     store = CamStore(tmp_path / "out/cams")
@@ -90,7 +98,7 @@ def test_writes_the_maps_of_every_image(tmp_path, run):
         labels[0, list(record.labels)] = 1
         with torch.inference_mode():
             alone = network.infer(
-                normalise(image, None, mean=IMAGENET_MEAN, std=IMAGENET_STD), labels, flip=True, mask_absent=False
+                normalise(image, None, mean=IMAGENET_MEAN, std=IMAGENET_STD), labels, flip=True, mask_absent=mask_absent
             )[0]
         expected = alone[:, [0, *(i + 1 for i in record.labels)]]
         np.testing.assert_allclose(store.read(record.id)[0], expected, rtol=1e-3, atol=1e-4)
@@ -104,9 +112,7 @@ def test_products_of_the_correlation_at_reading(tmp_path, run):
     records = _project(tmp_path, 3)
     found = {}
     for products in (None, 2, 0):
-        params = yaml.safe_load((tmp_path / "params.yaml").read_text())
-        params["cam"]["pcm_iters"] = products
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        set_cam("pcm_iters", products)
         assert run().exit_code == 0
         found[products] = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
     np.testing.assert_array_equal(found[None], found[2])

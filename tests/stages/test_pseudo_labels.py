@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from sfc.data.images import IGNORE
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.irn.network import IrnNetwork, save_irn
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
@@ -39,7 +40,7 @@ def project(tmp_path, monkeypatch):
             Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
             records.append(Record(ids[i], "train", path, tmp_path / "no mask.png", *size, labels, "", "table"))
             cams.write(ids[i], [rng.random((2, 1 + len(labels), 3, 3), dtype=np.float32)])
-            crf.write(ids[i], rng.choice([0, *(j + 1 for j in labels)], size=size).astype(np.uint8))
+            crf.write(ids[i], rng.choice([0, IGNORE, *(j + 1 for j in labels)], size=size).astype(np.uint8))
     cams.finish()
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     torch.manual_seed(0)
@@ -108,7 +109,10 @@ def test_crf_labels_are_taken_over(project):
     assert ids == crf_ids
     for label, crf in zip(labels, crf_labels, strict=True):
         np.testing.assert_array_equal(label, crf)
-    assert json.loads(Path("metrics/pseudo_labels.json").read_text())["refine"] == "crf"
+    metrics = json.loads(Path("metrics/pseudo_labels.json").read_text())
+    pixels = np.concatenate([label.ravel() for label in labels])
+    assert metrics["refine"] == "crf"
+    assert metrics["foreground"] == pytest.approx(((pixels > 0) & (pixels < IGNORE)).mean(), abs=1e-6)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -5,14 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 import yaml
 from click.testing import CliRunner
 
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.localization.store import CamStore
 from sfc.methods import METHODS, load_cam_network
+from sfc.params import load_params
 from stages import infer_cam, label_stats, train_cam
 from tests.data.folder import record
+from tests.methods.tiny import network
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -64,16 +68,20 @@ def test_method_is_all_there_is_to_set(project, method):
     with open("plots/train_cam.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["step", "loss", "value"]
-    assert {row["loss"] for row in rows} == {"loss", *LOSSES[method], *METHODS[method].measures}
-    assert LOSSES[method] == set(METHODS[method].losses)
+    assert {row["loss"] for row in rows} == {"loss", *METHODS[method].losses, *METHODS[method].measures}
     metrics = json.loads(Path("metrics/train_cam.json").read_text())
-    assert set(metrics["last"]) == {"loss", *LOSSES[method]}
+    assert set(metrics["last"]) == {"loss", *METHODS[method].losses}
     assert set(metrics.get("measures", {})) == set(METHODS[method].measures)
-    network = load_cam_network("out/cam.safetensors", "cpu")
-    assert type(network) is METHODS[method].network
+    trained = load_cam_network("out/cam.safetensors", "cpu")
+    assert type(trained) is METHODS[method].network
     run(infer_cam)
     store = CamStore("out/cams")
-    assert (store.kinds, store.fused) == (network.kinds, network.fused)
+    assert (store.kinds, store.fused) == (trained.kinds, trained.fused)
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_the_losses_of_the_methods_here(method):
+    assert set(METHODS[method].losses) == LOSSES[method]
 
 
 @pytest.mark.parametrize("method", ["base", "sipe"])
@@ -147,3 +155,19 @@ def test_the_schedule_holds_the_lr(project):
         models.append(Path("out/cam.safetensors").read_bytes())
     assert steps == pytest.approx([sum((1 - s / 4) ** 0.9 for s in range(4)), 2 + 1 + 0.5**0.9])
     assert models[0] != models[1]
+
+
+def test_the_trunk_starts_from_its_weights(project):
+    torch.manual_seed(5)
+    start = torchvision.models.resnet18().state_dict()
+    torch.save(start, "trunk.pt")
+    write_params("base", train_cam__backbone=SETTINGS["backbone"] | {"weights": "trunk.pt"})
+    run(label_stats, train_cam)
+    trained = load_cam_network("out/cam.safetensors", "cpu").backbone.state_dict()
+    torch.testing.assert_close(trained["conv1.weight"], start["conv1.weight"])  # frozen: as the file has it
+
+
+def test_heads_learn_at_their_own_rate(project):
+    write_params("sfc", train_cam__lr=0.1, train_cam__head_lr_scale=7.0)
+    groups = train_cam._optimiser(network(), load_params().get("train_cam")).param_groups
+    assert [group["lr"] for group in groups] == [0.1, pytest.approx(0.7)]
