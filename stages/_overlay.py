@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sfc.errors import UserError
-from sfc.params import field_names, known_sections, nearest, read_yaml
+from sfc.errors import UserError, nearest
+from sfc.params import field_names, known_sections, read_yaml
 
 
 @dataclass(frozen=True)
