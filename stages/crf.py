@@ -13,7 +13,7 @@ from sfc.data.manifest import Record, read_manifest
 from sfc.data.pool import ordered_map
 from sfc.dense_crf import refine_cams
 from sfc.label_archive import LabelArchiveWriter
-from sfc.localization.fusion import fuse, label_keys, normalise_scales
+from sfc.localization.fusion import check_weights, fuse, label_keys, normalise_scales
 from sfc.localization.store import CamStore
 from stages._stage import Param, output, progress, say, stage, workers, write_json
 
@@ -39,7 +39,9 @@ class _Refine:
 )
 def main(fusion: Annotated[Fusion, Param("fusion.{method}.crf")], crf: Crf) -> str:
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    refine = _Refine(CamStore("out/cams"), fusion, crf)
+    cams = CamStore("out/cams")
+    check_weights(cams.fused, fusion.weights)
+    refine = _Refine(cams, fusion, crf)
     say(f"crf: {len(records):,} images, {crf.iterations} iterations each")
 
     counts = np.zeros(IGNORE + 1, dtype=np.int64)
