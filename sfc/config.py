@@ -38,6 +38,7 @@ DATASET_FIELDS = {
     "coco14": ("train", "val", "test"),
     "table": ("train", "val", "test", "labels", "classes"),
 }
+DATASET_PATHS = ("root", "labels", "sbd")  # those that are paths from the project's folder
 
 
 class Dataset(Section):

@@ -1,6 +1,7 @@
 """The error a user can mend."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 _SHOWN = 8
 
@@ -22,3 +23,14 @@ def refuse(where: str, problems: Sequence[str]) -> None:
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN:,} more")
     raise UserError(f"{where}: {len(problems):,} problems\n  " + "\n  ".join(lines))
+
+
+def nearest(name: str, known: Iterable[str], *, otherwise: str = "", prefix: str = "") -> str:
+    """How an error about a name that is not known ends: with the name that was meant, else with `otherwise` if given.
+
+    Args:
+        prefix: stands before the names where the user writes them.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {prefix}{close[0]}?" if close else otherwise
+    return f"; {hint}" if hint else ""

@@ -65,21 +65,17 @@ def fuse(
     Args:
         normalised: (kinds, K', H, W) from `normalise_scales`.
         kinds: names of the first axis.
-        weights: kind -> weight, for exactly these kinds.
+        weights: kind -> weight, for exactly these kinds; `check_weights` says in time if they are others.
 
     Returns:
         (K', H, W) float32, background first.
-
-    Raises:
-        UserError: the weights name other kinds.
     """
-    check_weights(kinds, weights)
     cams = background_rule(normalised, fg_gain=fg_gain, bg_offset=bg_offset)
     return weighted_sum(cams, [weights[kind] for kind in kinds])
 
 
 def check_weights(kinds: Sequence[str], weights: Mapping[str, float]) -> None:
-    """Raise UserError unless `weights` names exactly `kinds`."""
+    """Raise UserError unless `weights` names exactly `kinds`, those of a store that was opened."""
     if set(weights) != set(kinds):
         raise UserError(
             f"fusion: weights of {', '.join(weights) or 'no kind'}, but the CAMs that stand for the method are "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sfc.errors import UserError, refuse
+from sfc.errors import UserError, nearest, refuse
 
 _COLUMNS = ("image_id", "split", "classes")
 
@@ -103,9 +102,7 @@ def class_indices(names: Iterable[str], classes: Sequence[str]) -> tuple[int, ..
     found = []
     for name in names:
         if name not in classes:
-            close = difflib.get_close_matches(name, classes, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see dataset.classes"
-            raise UserError(f"unknown class {name!r}; {hint}")
+            raise UserError(f"unknown class {name!r}{nearest(name, classes, otherwise='see dataset.classes')}")
         found.append(classes.index(name))
     return tuple(sorted(found))
 

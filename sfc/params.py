@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sfc.config import FUSION_USES, SECTIONS
 from sfc.config_types import Section
-from sfc.errors import UserError
+from sfc.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from sfc.methods import Method
@@ -201,12 +200,6 @@ def field_names(prefix: str, model: type[Section]) -> list[str]:
             names += field_names(f"{prefix}.{field}", nested)
         names.append(f"{prefix}.{field}")
     return names
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What an error says about a name that is not known: the one that was meant, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _tuples(value: Any) -> Any:

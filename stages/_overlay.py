@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ruamel.yaml import YAML
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sfc.errors import UserError
-from sfc.params import field_names, known_sections, nearest, read_yaml
+from sfc.errors import UserError, nearest
+from sfc.params import field_names, known_sections, read_yaml
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _entries(lines: list[str], node: Node) -> dict[str, _Entry]:
     found = {}
     for key, value in node.value:
         line, column = key.start_mark.line, key.start_mark.column
-        one_line = not _is_block(value) and value.end_mark.line == line
+        one_line = not _is_block(value) and not _is_absent(value) and value.end_mark.line == line
         behind = value.end_mark.column if one_line else key.end_mark.column + 1
         comment = lines[line][behind:].strip()
         top, first = line, _header(lines)
@@ -106,11 +106,22 @@ def _is_block(node: Node) -> bool:
     return isinstance(node, MappingNode) and not node.flow_style
 
 
+def _is_absent(node: Node) -> bool:
+    """Whether nothing is written between a key and the next one but comments."""
+    return isinstance(node, ScalarNode) and node.start_mark.index == node.end_mark.index
+
+
 def _last_line(node: Node, key_line: int) -> int:
-    """The last line of a value; what YAML calls the end of one in block style is where the next key begins."""
+    """The last line of a value; what YAML calls the end of one in block style is where the next key begins.
+
+    So is the place of a value that is not written at all: it ends on its key's line.
+    """
+    if _is_absent(node):
+        return key_line
     if isinstance(node, MappingNode | SequenceNode) and not node.flow_style:
         last = node.value[-1]
-        return _last_line(last[1] if isinstance(last, tuple) else last, key_line)
+        key, value = last if isinstance(last, tuple) else (last, last)
+        return _last_line(value, key.start_mark.line)
     return max(key_line, node.end_mark.line - (node.end_mark.column == 0))
 
 

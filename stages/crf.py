@@ -12,7 +12,7 @@ from sfc.data.images import IGNORE, read_record
 from sfc.data.manifest import Record, label_keys, read_manifest
 from sfc.data.pool import ordered_map
 from sfc.dense_crf import refine_cams
-from sfc.fusion import fuse, normalise_scales
+from sfc.fusion import check_weights, fuse, normalise_scales
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamStore
 from stages._stage import Param, output, progress, say, stage, workers, write_json
@@ -39,7 +39,9 @@ class _Refine:
 )
 def main(fusion: Annotated[Fusion, Param("fusion.{method}.crf")], crf: Crf) -> str:
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    refine = _Refine(CamStore("out/cams"), fusion, crf)
+    cams = CamStore("out/cams")
+    check_weights(cams.fused, fusion.weights)
+    refine = _Refine(cams, fusion, crf)
     say(f"crf: {len(records):,} images, {crf.iterations} iterations each")
 
     counts = np.zeros(IGNORE + 1, dtype=np.int64)

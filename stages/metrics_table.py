@@ -10,13 +10,7 @@ import click
 from sfc.config_evaluation import Bootstrap
 from sfc.errors import UserError
 from sfc.params import load_params
-
-PRODUCTS = {
-    "cam": "CAM",
-    "crf": "CRF",
-    "pseudo_labels": "pseudo-labels",
-    "seg": "segmentation",
-}
+from stages._paper import PRODUCTS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

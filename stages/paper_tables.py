@@ -11,6 +11,7 @@ import click
 import pandas as pd
 import torch
 
+from sfc.config import DATASET_PATHS
 from sfc.errors import UserError
 from stages import _queue
 from stages._copies import REMEDY, reaches_copies
@@ -103,10 +104,10 @@ def _listed(option: str, text: str, known: dict) -> list:
 
 
 def _check_data(params: dict[str, Any]) -> None:
-    for name in ("dataset.root", "dataset.labels", "dataset.sbd"):
-        path = params.get("dataset", {}).get(name.rpartition(".")[2])
+    for name in DATASET_PATHS:
+        path = params.get("dataset", {}).get(name)
         if path and not reaches_copies(path):
-            raise UserError(f"{name}: {path} would not be in an experiment's copy of the project; {REMEDY}")
+            raise UserError(f"dataset.{name}: {path} would not be in an experiment's copy of the project; {REMEDY}")
 
 
 def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfc.config import DATASET_FIELDS, Dataset
+from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
@@ -17,7 +17,6 @@ from sfc.readers.voc import read_voc
 from stages._copies import check_paths
 from stages._stage import output, progress, stage, workers, write_json
 
-PATHS = ("labels", "sbd")  # params that are paths from the project's folder
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -45,10 +44,10 @@ READERS = {
     writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
-    check_paths({f"dataset.{name}": getattr(dataset, name) for name in ("root", "labels", "sbd")})
+    check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
-    settings |= {name: Path(settings[name]) for name in PATHS if settings.get(name) is not None}
+    settings |= {name: Path(settings[name]) for name in DATASET_PATHS if settings.get(name) is not None}
     with (
         output("out/masks") as drawn,
         output("out/manifest.csv") as csv_path,

@@ -4,7 +4,7 @@ import torch
 
 from sfc.data.manifest import label_keys
 from sfc.errors import UserError
-from sfc.fusion import background_rule, fuse, normalise_scales, to_labels
+from sfc.fusion import background_rule, check_weights, fuse, normalise_scales, to_labels
 
 
 def _bilinear(channel, size):
@@ -53,7 +53,7 @@ def test_fusion_equals_the_loops(kinds, size):
 @pytest.mark.parametrize("weights", [{"classifier": 1.0}, {}, {"classifier": 1.0, "prototype": 1.0, "third": 1.0}])
 def test_weights_of_other_kinds_are_refused(weights):
     with pytest.raises(UserError, match="the CAMs that stand for the method are classifier, prototype"):
-        fuse(torch.zeros(2, 1, 3, 3), ("classifier", "prototype"), weights=weights, fg_gain=1.0, bg_offset=0.0)
+        check_weights(("classifier", "prototype"), weights)
 
 
 def test_background_rule_leaves_its_input_alone():

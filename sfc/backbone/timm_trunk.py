@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_left
 from collections.abc import Sequence
 from types import ModuleType
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sfc.backbone.trunk import Trunk
-from sfc.errors import UserError
+from sfc.errors import UserError, nearest
 
 TIMM = "timm/"  # in front of the names of its models
 _LEVELS = 4  # beside the stem
@@ -113,9 +112,8 @@ def _timm(arch: str) -> ModuleType:
 def _create(arch: str, output_stride: int) -> nn.Module:
     timm, name = _timm(arch), arch.removeprefix(TIMM)
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"did you mean timm/{close[0]}?" if close else "timm.list_models() names them"
-        raise UserError(f"backbone.arch: timm {timm.__version__} has no model {name}; {hint}")
+        hint = nearest(name, timm.list_models(), otherwise="timm.list_models() names them", prefix=TIMM)
+        raise UserError(f"backbone.arch: timm {timm.__version__} has no model {name}{hint}")
     for settings in ({"output_stride": output_stride}, {"dynamic_img_size": True}):
         try:
             model = timm.create_model(name, pretrained=False, **settings)

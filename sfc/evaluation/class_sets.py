@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sfc.errors import UserError
+from sfc.errors import UserError, nearest
 from sfc.evaluation.confusion import mean_known
 
 
@@ -26,9 +25,8 @@ def resolve_sets(class_sets: Mapping[str, Sequence[str]], classes: Sequence[str]
             )
         for member in members:
             if member not in values:
-                close = difflib.get_close_matches(member, classes, n=1, cutoff=0.5)
-                hint = f"did you mean {close[0]}?" if close else f"the classes are {', '.join(classes)}"
-                raise UserError(f"evaluate.class_sets.{set_name}: no class is called {member}; {hint}")
+                hint = nearest(member, classes, otherwise=f"the classes are {', '.join(classes)}")
+                raise UserError(f"evaluate.class_sets.{set_name}: no class is called {member}{hint}")
         if len(set(members)) < len(members):
             raise UserError(f"evaluate.class_sets.{set_name}: a class is listed twice; remove one")
     return {set_name: [values[member] for member in members] for set_name, members in class_sets.items()}

@@ -16,7 +16,7 @@ from sfc.data.images import normalise
 from sfc.data.manifest import Record, label_keys
 from sfc.data.pool import ordered_map
 from sfc.data.read_ahead import read_scaled
-from sfc.fusion import fuse, normalise_scales, to_labels
+from sfc.fusion import check_weights, fuse, normalise_scales, to_labels
 from sfc.irn.network import IrnNetwork, load_irn
 from sfc.localization.store import CamStore
 from sfc.walk.walk_labels import walk_labels
@@ -83,8 +83,9 @@ def refine_images(
         Image id and label map (H, W) uint8 at the size of the image file.
 
     Raises:
-        UserError: as `IrnReader` and `CamStore.maps_of`.
+        UserError: at once, if the weights name other kinds; later as `IrnReader` and `CamStore.maps_of`.
     """
+    check_weights(store.fused, fusion["weights"])
     work = partial(_refine_batch, store=store, irn=irn, fusion=fusion, rule=rule)
     results = ordered_map(work, batches, workers=workers if irn.device.type == "cpu" else 1)
     return (item for labels in results for item in labels)

@@ -125,6 +125,15 @@ def test_cams_of_other_classes_are_one_line(project, monkeypatch):
     assert not Path("out/crf.zip").exists()
 
 
+def test_cams_of_another_method_are_one_line(project, monkeypatch):
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    index = json.loads(Path("out/cams/index.json").read_text())
+    Path("out/cams/index.json").write_text(json.dumps(index | {"fused": ["classifier"]}))
+    done = CliRunner().invoke(main)
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: fusion: weights of classifier, prototype, but the CAMs that stand for the me")
+
+
 def test_a_split_without_cams_is_one_line(project, monkeypatch):
     monkeypatch.setenv("SFC_WORKERS", "2")
     index = json.loads(Path("out/cams/index.json").read_text())

@@ -102,6 +102,22 @@ def test_empty_values():
     assert "    weights:\n  scales" in overlaid(BASE, "seg:\n  backbone:\n    weights:\n", source="mine")
 
 
+def test_an_empty_value_ends_on_its_keys_line():
+    header = "# The base.\n# Two lines.\n"
+    gone, came = changes(f"{header}dc:\n  norm: # none yet\n\n  # why\n  c_ibr: auto\n  n_iter:\n")
+    assert gone == ["  norm: mean # eq6: as printed", "  c_ibr: 3.0 # released", "  n_iter: 660"]
+    assert came == ["  norm: # none yet", "  # why", "  c_ibr: auto # released", "  n_iter:"]
+    overlay = "seg:\n  backbone:\n    arch: # a\n    weights:\n  scales:\n    - 1.0\n    - # b\ndc:\n  norm: # c"
+    _, came = changes(header + overlay)
+    assert came == ["  norm: # c", "    arch: # a", "    weights:", "  scales:", "    - 1.0", "    - # b"]
+
+
+def test_an_empty_value_of_the_base_takes_no_other_key_along():
+    base = "dc:\n  norm: # none yet\n  c_ibr: 3.0\ncrf:\n  mode:\n\n# above seg\nseg:\n  lr: 1\n"
+    text = overlaid(base, "dc:\n  norm: eq6\ncrf:\n  mode: prob\n", source="mine")
+    assert text == "dc:\n  norm: eq6 # none yet\n  c_ibr: 3.0\ncrf:\n  mode: prob\n\n# above seg\nseg:\n  lr: 1\n"
+
+
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from sfc.evaluation.class_sets import resolve_sets
-from sfc.params import known_sections, parse_params, read_yaml
+from sfc.params import field_names, known_sections, parse_params, read_yaml
 from stages import preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,6 +139,28 @@ def written(path):
 def test_a_preset_says_only_what_differs(path):
     same = written(path).items() & written(ROOT / "presets/voc12.yaml").items()
     assert same == set()
+
+
+def value(values, name):
+    """A param by its dotted name; Ellipsis where the file is silent."""
+    for part in name.split("."):
+        values = values.get(part, ...) if isinstance(values, dict) else ...
+    return values
+
+
+@pytest.mark.parametrize("path", [path for path in PRESETS if path.stem != "voc12"], ids=lambda path: path.stem)
+def test_a_preset_repeats_a_value_only_to_say_why(path):
+    mine, complete = (read_yaml(p.read_text(), source=p.stem) for p in (path, ROOT / "presets/voc12.yaml"))
+    params = [name for section, model in known_sections().items() for name in field_names(section, model)]
+    sections = {".".join(name.split(".")[:depth]) for name in params for depth in range(1, name.count(".") + 1)}
+    same = [
+        name
+        for name in params
+        if name not in sections
+        and value(mine, name) == value(complete, name)
+        and "#" not in written(path).get(name, "")
+    ]
+    assert same == []
 
 
 def test_a_slip_in_a_preset_is_named(project):

@@ -172,6 +172,13 @@ def test_the_kind_that_stands_for_the_method_walks_alone(images, network):
     np.testing.assert_array_equal(label, expected.numpy())  # class 0 is label 1
 
 
+def test_weights_of_other_kinds_are_refused_at_once(images, network):
+    records, store = images
+    store.fused = ("p",)
+    with pytest.raises(UserError, match="weights of w, p, but the CAMs that stand for the method are p; name these"):
+        refine_images([[records[0]]], store, reader(network), fusion=FUSION, rule=RULE, workers=0)
+
+
 def test_cams_of_other_classes_are_refused(images, network):
     records, store = images
     other = dataclasses.replace(records[0], labels=(0, 1))
