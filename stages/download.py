@@ -72,10 +72,8 @@ def _voc12(root: Path) -> None:
 def _sbd(root: Path) -> None:
     if all((root / part).exists() for part in _SBD_PARTS):
         return
-    for part in (
-        *_SBD_PARTS,
-        "benchmark_RELEASE",
-    ):  # torchvision mends no interrupted unpacking
+    # torchvision mends no interrupted unpacking
+    for part in (*_SBD_PARTS, "benchmark_RELEASE"):
         if (root / part).is_dir():
             shutil.rmtree(root / part)
         else:

@@ -27,7 +27,7 @@ class CamWriter:
         kinds: names of the maps' first axis, such as ("classifier", "prototype").
         scales: image scales, one map each.
         ids: all images, in the order of the store. The bytes depend on nothing but the arguments and the maps.
-        fused: the kinds whose sum stands for the method; None for all of them.
+        fused: the kinds whose sum stands for the method.
     """
 
     def __init__(
@@ -37,12 +37,10 @@ class CamWriter:
         kinds: Sequence[str],
         scales: Sequence[float],
         ids: Sequence[str],
-        fused: Sequence[str] | None = None,
+        fused: Sequence[str],
     ):
         self.folder = Path(folder)
-        self._index = {"kinds": list(kinds), "scales": list(scales), "ids": list(ids)}
-        if fused is not None and list(fused) != list(kinds):
-            self._index["fused"] = list(fused)
+        self._index = {"kinds": list(kinds), "fused": list(fused), "scales": list(scales), "ids": list(ids)}
         self.shards = [list(ids[i : i + SHARD]) for i in range(0, len(ids), SHARD)]
         self._shard_of = _shard_numbers(ids)
         self._pending: dict[int, dict[str, Sequence[np.ndarray]]] = {}
@@ -157,7 +155,7 @@ def _read_index(path: Path) -> dict[str, tuple]:
         raise UserError(f"{path.parent}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run infer_cam again") from None
-    index = {"fused": index.get("kinds"), **index} if isinstance(index, dict) else {}
+    index = index if isinstance(index, dict) else {}
     forms = {"kinds": str, "fused": str, "scales": int | float, "ids": str}
     for name, form in forms.items():
         values = index.get(name)

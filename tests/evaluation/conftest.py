@@ -32,7 +32,7 @@ def make_store(folder, records, kinds, fused=None):
     rng = np.random.default_rng(6)
     folder.mkdir()
     ids = [record.id for record in records]
-    writer = CamWriter(folder, kinds=kinds, scales=(1.0, 0.5), ids=ids, fused=fused)
+    writer = CamWriter(folder, kinds=kinds, scales=(1.0, 0.5), ids=ids, fused=fused or kinds)
     shapes = [(3, 4), (2, 2)]
     for r in records:
         writer.write(r.id, [rng.random((len(kinds), 1 + len(r.labels), *s), np.float32) for s in shapes])

@@ -26,9 +26,9 @@ def _record(id, classes):
     return Record(id, "train", Path("a.png"), None, 1, 1, tuple(range(classes)), "", "table")
 
 
-def _write(folder, maps, order=None):
+def _write(folder, maps, order=None, fused=KINDS):
     folder.mkdir()
-    writer = CamWriter(folder, kinds=KINDS, scales=SCALES, ids=list(maps))
+    writer = CamWriter(folder, kinds=KINDS, fused=fused, scales=SCALES, ids=list(maps))
     for id in order or maps:
         writer.write(id, maps[id])
     writer.finish()
@@ -100,11 +100,12 @@ def test_maps_of_another_number_of_classes_are_refused(tmp_path):
         "null",
         "[]",
         '"kinds"',
-        '{"kinds": ["a"], "scales": [1.0]}',
-        '{"kinds": "a", "scales": [1.0], "ids": []}',
-        '{"kinds": ["a"], "scales": [null], "ids": []}',
-        '{"kinds": [], "scales": [1.0], "ids": []}',
-        '{"kinds": ["a"], "scales": [1.0], "ids": [1]}',
+        '{"kinds": ["a"], "fused": ["a"], "scales": [1.0]}',
+        '{"kinds": ["a"], "scales": [1.0], "ids": []}',
+        '{"kinds": "a", "fused": ["a"], "scales": [1.0], "ids": []}',
+        '{"kinds": ["a"], "fused": ["a"], "scales": [null], "ids": []}',
+        '{"kinds": [], "fused": [], "scales": [1.0], "ids": []}',
+        '{"kinds": ["a"], "fused": ["a"], "scales": [1.0], "ids": [1]}',
         '{"kinds": ["a"], "fused": ["b"], "scales": [1.0], "ids": []}',
         '{"kinds": ["a"], "fused": [["a"]], "scales": [1.0], "ids": []}',
         "\xff",
@@ -119,7 +120,7 @@ def test_a_damaged_index_is_named(tmp_path, text):
 def test_an_index_of_other_maps_is_seen(tmp_path):
     folder = _write(tmp_path / "cams", _maps())
     index = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(index | {"kinds": ["classifier"]}))
+    (folder / "index.json").write_text(json.dumps(index | {"kinds": ["classifier"], "fused": ["classifier"]}))
     with pytest.raises(
         UserError, match=r"00000\.safetensors: cannot read image im0 \(maps of another form .*run infer_cam"
     ):
@@ -130,7 +131,7 @@ def test_an_index_of_other_maps_is_seen(tmp_path):
     "maps", [[np.zeros((2, 2, 1, 1), "f")], [np.zeros((1, 2, 1, 1), "f")] * 2, [np.zeros((2, 2, 1, 1))] * 2]
 )
 def test_wrong_maps_are_refused(tmp_path, maps):
-    writer = CamWriter(tmp_path, kinds=KINDS, scales=SCALES, ids=["a"])
+    writer = CamWriter(tmp_path, kinds=KINDS, fused=KINDS, scales=SCALES, ids=["a"])
     with pytest.raises(ValueError, match=r"^a: "):
         writer.write("a", maps)
 
@@ -152,23 +153,10 @@ def test_the_kinds_that_stand_for_a_method_are_read_alone(tmp_path):
     cams = CamStore(_write(tmp_path / "all", maps))
     assert cams.fused == KINDS
     np.testing.assert_array_equal(cams.fused_of(_record("im1", 2))[0], maps["im1"][0])
-    (tmp_path / "one").mkdir()
-    writer = CamWriter(tmp_path / "one", kinds=KINDS, scales=SCALES, ids=list(maps), fused=("prototype",))
-    for id in maps:
-        writer.write(id, maps[id])
-    writer.finish()
-    cams = CamStore(tmp_path / "one")
+    cams = CamStore(_write(tmp_path / "one", maps, fused=("prototype",)))
     assert (cams.kinds, cams.fused) == (KINDS, ("prototype",))
     for id, arrays in maps.items():
         record = _record(id, arrays[0].shape[1] - 1)
         for found, whole, array in zip(cams.fused_of(record), cams.maps_of(record), arrays, strict=True):
             np.testing.assert_array_equal(found, array[1:])
             np.testing.assert_array_equal(whole, array)
-
-
-def test_naming_every_kind_gives_the_same_bytes_as_naming_none(tmp_path):
-    maps = _maps()
-    for name, fused in (("a", None), ("b", KINDS)):
-        (tmp_path / name).mkdir()
-        CamWriter(tmp_path / name, kinds=KINDS, scales=SCALES, ids=list(maps), fused=fused).finish()
-    assert (tmp_path / "a/index.json").read_bytes() == (tmp_path / "b/index.json").read_bytes()

@@ -108,11 +108,8 @@ def test_imports_point_down():
         modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         rooms = {module.split(".")[1] for module in modules if module.startswith("sfc.")}
         upward += [f"{path.name} -> sfc.{other}" for other in rooms - MAY_IMPORT.get(room, TOP) - {room}]
-        if path.name not in (
-            "params.py",
-            "shapes.py",
-            "trunk.py",
-        ):  # the one that reads params, the one that is a command
+        # the one that reads params, and those that are commands
+        if path.name not in ("params.py", "shapes.py", "trunk.py"):
             upward += [f"{path.name} -> {module}" for module in modules & {"click", "stages", "yaml", "ruamel.yaml"}]
     assert upward == []
 
@@ -138,13 +135,8 @@ def test_declared_params_of_evaluate_are_asked_for(imported):
 @pytest.mark.parametrize("stage", STAGES)
 def test_commands_hold_nothing_that_depends_on_the_machine(stage):
     launcher, _, rest = spec(stage)["cmd"].partition(" -m ")
-    alone = stage in (
-        "prepare",
-        "label_stats",
-        "crf",
-        "evaluate",
-        "analyse",
-    )  # these would do all the work in every process
+    # these would do all the work in every process
+    alone = stage in ("prepare", "label_stats", "crf", "evaluate", "analyse")
     assert launcher == ("python" if alone else r"\${SFC_LAUNCH:-python}")
     assert rest == (f"stages.{stage} ${{key}}" if stage == "evaluate" else f"stages.{stage}")
 

@@ -182,7 +182,8 @@ def test_strange_names_pass_through_manifest_archive_and_store(root, tmp_path):
     assert list(archive.ids) == ids
     np.testing.assert_array_equal(archive.read(ids[0]), label)
     maps = [np.random.default_rng(0).random((2, 2, 3, 4), dtype=np.float32)]
-    writer = CamWriter(tmp_path, kinds=("classifier", "prototype"), scales=(1.0,), ids=ids)
+    kinds = ("classifier", "prototype")
+    writer = CamWriter(tmp_path, kinds=kinds, fused=kinds, scales=(1.0,), ids=ids)
     for id in ids:
         writer.write(id, maps)
     writer.finish()

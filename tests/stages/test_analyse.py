@@ -68,7 +68,7 @@ def write_inputs(*, masked, kinds=("classifier", "prototype")):
         for i, labels in enumerate(LABELS)
     ]  # fmt: skip
     write_manifest(Manifest(tuple(records), CLASSES), "out/manifest.csv", "out/classes.json")
-    writer = CamWriter("out/cams", kinds=kinds, scales=(1.0,), ids=[record.id for record in records])
+    writer = CamWriter("out/cams", kinds=kinds, fused=kinds, scales=(1.0,), ids=[record.id for record in records])
     for record in records:
         right = [truth(record.labels) == value for value in (0, *(label + 1 for label in record.labels))]
         right = np.stack(right).astype(np.float32)

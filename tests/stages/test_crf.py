@@ -45,7 +45,8 @@ def project(tmp_path, monkeypatch):
         records.append(Record(f"im{i}", split, path, None, 20, 26 + i, labels, "", "table"))
         maps[f"im{i}"] = [rng.random((2, 1 + len(labels), 2, 2), dtype=np.float32)]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
-    writer = CamWriter("out/cams", kinds=("classifier", "prototype"), scales=(1.0,), ids=list(maps))
+    kinds = ("classifier", "prototype")
+    writer = CamWriter("out/cams", kinds=kinds, fused=kinds, scales=(1.0,), ids=list(maps))
     for id, arrays in maps.items():
         writer.write(id, arrays)
     writer.finish()

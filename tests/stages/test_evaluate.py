@@ -55,7 +55,8 @@ class Project:
     def cams(self, kinds=("classifier", "prototype")):
         """Maps that are right everywhere, made of one scale at full size."""
         (self.folder / "out/cams").mkdir()
-        writer = CamWriter(self.folder / "out/cams", kinds=kinds, scales=(1.0,), ids=[r.id for r in self.records])
+        ids = [r.id for r in self.records]
+        writer = CamWriter(self.folder / "out/cams", kinds=kinds, fused=kinds, scales=(1.0,), ids=ids)
         for r in self.records:
             right = np.stack([self.truth[r.id] == k for k in range(3)]).astype(np.float32)
             writer.write(r.id, [np.stack([right] * len(kinds))])

@@ -33,7 +33,8 @@ def project(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     records = []
     ids = [f"im{i}" for i in range(len(SIZES))]
-    cams = CamWriter("out/cams", kinds=("classifier", "prototype"), scales=(1.0,), ids=ids)
+    kinds = ("classifier", "prototype")
+    cams = CamWriter("out/cams", kinds=kinds, fused=kinds, scales=(1.0,), ids=ids)
     with LabelArchiveWriter("out/crf.zip") as crf:
         for i, (size, labels) in enumerate(zip(SIZES, LABELS, strict=True)):
             path = tmp_path / f"{i}.png"

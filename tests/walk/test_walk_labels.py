@@ -115,7 +115,8 @@ def images(tmp_path):
     sizes = [(40, 56), (33, 20), (40, 56), (1, 30), (40, 56)]
     labels = [(0,), (1, 4), (0, 1, 2), (3,), ()]
     records = []
-    writer = CamWriter(tmp_path / "cams", kinds=("w", "p"), scales=(1.0, 0.5), ids=[f"im{i}" for i in range(5)])
+    kinds, ids = ("w", "p"), [f"im{i}" for i in range(5)]
+    writer = CamWriter(tmp_path / "cams", kinds=kinds, fused=kinds, scales=(1.0, 0.5), ids=ids)
     for i, (size, present) in enumerate(zip(sizes, labels, strict=True)):
         path = tmp_path / f"{i}.png"
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
