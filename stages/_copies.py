@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -21,13 +21,21 @@ def copied_project() -> Path | None:
 
 
 def reaches_copies(path: str | Path) -> bool:
-    """Whether an experiment's copy has a file or folder: git or `dvc add` tracks it, or its path is absolute."""
+    """Whether experiments' copies have a file or a whole folder: git or `dvc add` tracks it, or it is absolute."""
     path = Path(path)
     if path.is_absolute():
         return True
-    tracked = [path, *(folder.with_name(f"{folder.name}.dvc") for folder in (path, *path.parents) if folder.name)]
-    # git fails for what lies outside the project
-    found = subprocess.run(["git", "ls-files", "--", *tracked], capture_output=True, check=False)
+    folders = [folder for folder in (path, *path.parents) if folder.name]
+    if _listed([folder.with_name(f"{folder.name}.dvc") for folder in folders]):
+        return True
+    return _listed([path]) and not _listed(
+        [path], "--others", "--directory", "--no-empty-directory"
+    )  # ignored ones too
+
+
+def _listed(paths: Sequence[Path], *options: str) -> bool:
+    """Whether git lists anything there; it fails for what lies outside the project."""
+    found = subprocess.run(["git", "ls-files", *options, "--", *paths], capture_output=True, check=False)
     return found.returncode == 0 and bool(found.stdout)
 
 

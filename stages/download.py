@@ -22,7 +22,12 @@ _TIMEOUT = 60  # seconds without a byte: torchvision would wait for ever
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name", type=click.Choice(["voc12"]))
-@click.option("--root", default="datasets", type=click.Path(path_type=Path), help="Folder to put it in [datasets].")
+@click.option(
+    "--root",
+    default="datasets/voc12",
+    type=click.Path(path_type=Path),
+    help="Folder of its own to put it in [datasets/voc12].",
+)
 @click.option("--sbd", is_flag=True, help="Also the Semantic Boundaries Dataset: VOC's augmented masks.")
 def main(name: str, root: Path, sbd: bool) -> None:
     """Let torchvision download the data set NAME, check it and unpack it.
@@ -30,7 +35,8 @@ def main(name: str, root: Path, sbd: bool) -> None:
     voc12: the trainval devkit of PASCAL VOC 2012, 2 GB, to ROOT/VOCdevkit/VOC2012; with --sbd also 1.4 GB to ROOT/SBD.
 
     An archive that is there whole, however it was loaded, is only checked and unpacked; one that broke off is loaded
-    anew. Archives are kept; delete them when all is unpacked.
+    anew. Archives are kept; delete them when all is unpacked. `dvc add ROOT` then lets queued experiments see it: the
+    folder as a whole, so that with the devkit, which stages depend on, they have SBD as well.
     """
     try:
         _bring(_voc12, root)
@@ -43,6 +49,10 @@ def main(name: str, root: Path, sbd: bool) -> None:
     click.echo(f"download: {name} is there; in params.yaml, section dataset, write", err=True)
     for key, value in params.items():
         click.echo(f"{key}: {value}")
+    if not root.is_absolute() and Path.cwd() in root.resolve().parents:
+        click.echo("for queued experiments to have it, delete the archives and track the folder:", err=True)
+        click.echo(f"rm -f {root}/*.tar {root}/SBD/*.tgz", err=True)
+        click.echo(f"dvc add {root} && git add {root}.dvc {root.parent / '.gitignore'}", err=True)
 
 
 def _bring(download: Callable[[Path], None], root: Path) -> None:

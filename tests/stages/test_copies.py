@@ -29,7 +29,19 @@ def test_copies_have_what_git_or_dvc_tracks_and_absolute_paths(project):
     assert reaches_copies("sets/voc/VOC2012")
     assert reaches_copies(project / "loose")
     assert not reaches_copies("loose")
+    assert not reaches_copies("sets")  # git knows a file of it, but not voc's
     assert not reaches_copies("../elsewhere")
+
+
+@pytest.mark.parametrize("ignored", ["", "*.png"])
+def test_a_folder_that_git_tracks_in_part_does_not_reach_copies(project, ignored):
+    (project / ".git/info/exclude").write_text(ignored)
+    (project / "in_git/empty").mkdir()
+    assert reaches_copies("in_git")
+    (project / "in_git/more").mkdir()
+    (project / "in_git/more/1.png").write_text("")
+    assert not reaches_copies("in_git")
+    assert reaches_copies("in_git/image")
 
 
 def test_the_project_says_in_one_line_what_its_copies_will_not_have(project, capsys):

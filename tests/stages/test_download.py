@@ -6,9 +6,11 @@ import io
 import re
 import shutil
 import socket
+import subprocess
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -18,8 +20,11 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from sfc.readers.sbd import read_sbd_mask
 from sfc.readers.voc_lists import read_list
 from stages import download
+from stages._copies import reaches_copies
 from stages.download import main
 from tests.readers.devkit import TRAIN, make_devkit, make_sbd
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Server(ThreadingHTTPServer):
@@ -98,6 +103,10 @@ def test_voc12_and_sbd(server, archives):
     assert read_sbd_mask(archives / "here" / "SBD" / "cls" / "2008_000002.mat").shape == (12, 16)
     assert result.stdout.splitlines() == ["kind: voc", "root: here/VOCdevkit/VOC2012", "sbd: here/SBD"]
     assert server.sent == ["/voc.tar", "/benchmark.tgz"]
+    assert result.stderr.splitlines()[-2:] == [
+        "rm -f here/*.tar here/SBD/*.tgz",
+        "dvc add here && git add here.dvc .gitignore",
+    ]
     run("voc12", "--root", "here", "--sbd")
     assert len(server.sent) == 2
     for path in (archives / "here" / "SBD").iterdir():  # an archive that is whole is not loaded again
@@ -117,8 +126,28 @@ def test_interrupted_unpacking_of_sbd_begins_again(archives):
 
 
 def test_without_sbd(server, archives):
-    assert run("voc12").stdout.splitlines()[-1] == "root: datasets/VOCdevkit/VOC2012"
+    assert run("voc12").stdout.splitlines()[-1] == "root: datasets/voc12/VOCdevkit/VOC2012"
     assert server.sent == ["/voc.tar"]
+
+
+def test_what_it_says_makes_both_reach_queued_experiments(archives):
+    shutil.copy(ROOT / ".gitignore", ".gitignore")
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
+        subprocess.run(command, check=True)
+    result = run("voc12", "--sbd")
+    paths = [line.partition(": ")[2] for line in result.stdout.splitlines()[1:]]
+    assert not any(map(reaches_copies, paths))
+    subprocess.run(["git", "add", "datasets"], check=True)  # ignored before `dvc add`, too
+    for line in result.stderr.splitlines()[-2:]:
+        subprocess.run(line, shell=True, check=True)
+    tracked = subprocess.run(["git", "ls-files", "datasets"], capture_output=True, text=True, check=True).stdout
+    assert tracked.split() == ["datasets/.gitignore", "datasets/voc12.dvc"]
+    assert not [*archives.glob("datasets/**/*.t*r"), *archives.glob("datasets/**/*.tgz")]
+    assert all(map(reaches_copies, paths))
+
+
+def test_an_absolute_folder_needs_no_tracking(archives):
+    assert "dvc add" not in run("voc12", "--root", str(archives / "here")).stderr
 
 
 def error(*args):
@@ -131,12 +160,12 @@ def error(*args):
 def test_an_archive_that_broke_off_is_refused_and_loaded_anew(server, archives):
     server.limit = 1000
     assert re.fullmatch(
-        r"Error: datasets: the download broke off or its checksum is wrong \(.+\); run it again", error("voc12")
+        r"Error: datasets/voc12: the download broke off or its checksum is wrong \(.+\); run it again", error("voc12")
     )
-    assert not (archives / "datasets" / "VOCdevkit").exists()
+    assert not (archives / "datasets" / "voc12" / "VOCdevkit").exists()
     server.limit = None
     run("voc12")
-    assert read_list(archives / "datasets" / "VOCdevkit" / "VOC2012", "train") == list(TRAIN)
+    assert read_list(archives / "datasets" / "voc12" / "VOCdevkit" / "VOC2012", "train") == list(TRAIN)
 
 
 def test_another_file_is_refused(server, archives):
@@ -152,7 +181,9 @@ def test_no_server_and_no_file(server, archives, monkeypatch):
         url = f"http://127.0.0.1:{free.getsockname()[1]}/voc.tar"
     monkeypatch.setitem(DATASET_YEAR_DICT["2012"], "url", url)
     line = error("voc12")
-    assert re.fullmatch(r"Error: datasets: the server cannot be reached \(.+\); are you online\? Run it again", line)
+    assert re.fullmatch(
+        r"Error: datasets/voc12: the server cannot be reached \(.+\); are you online\? Run it again", line
+    )
 
 
 def test_a_server_that_falls_silent(archives, monkeypatch):
@@ -170,7 +201,7 @@ def test_a_disk_that_is_full_while_unpacking(archives, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("torchvision.datasets.utils.extract_archive", full)
-    wanted = "datasets: cannot be written or unpacked ([Errno 28] No space left on device); the disk is full"
+    wanted = "datasets/voc12: cannot be written or unpacked ([Errno 28] No space left on device); the disk is full"
     assert error("voc12") == f"Error: {wanted}"
 
 
