@@ -1,6 +1,6 @@
 """Params sections as frozen, typed models; `sfc.params` reads params.yaml into them.
 
-Here is what several methods may read; what one alone reads stands with it in `sfc.methods`.
+Here is what stages read; what a method alone reads stands with it in `sfc.methods`.
 
 No model has defaults: params.yaml (or a file of presets/) is the only source of values, so nothing that
 changes a result is untracked. Library code never sees these models, only the plain values in them.

@@ -33,6 +33,8 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _ends(self) -> Sweep:
+        if self.start >= self.stop:
+            raise ValueError(f"stop: {self.stop} is not above start, so there is no threshold; raise it")
         if (self.stop - self.start) / self.step > MOST_THRESHOLDS:
             raise ValueError(f"step: {self.step} makes more than {MOST_THRESHOLDS:,} thresholds; raise it")
         return self

@@ -28,9 +28,8 @@ def reaches_copies(path: str | Path) -> bool:
     folders = [folder for folder in (path, *path.parents) if folder.name]
     if _listed([folder.with_name(f"{folder.name}.dvc") for folder in folders]):
         return True
-    return _listed([path]) and not _listed(
-        [path], "--others", "--directory", "--no-empty-directory"
-    )  # ignored ones too
+    others = ("--others", "--directory", "--no-empty-directory")  # ignored ones, too
+    return _listed([path]) and not _listed([path], *others)
 
 
 def _listed(paths: Sequence[Path], *options: str) -> bool:

@@ -42,15 +42,15 @@ def main() -> None:
 
 
 def _rows(product: str) -> list[tuple[str, str, dict]]:
-    """(name, split, figures) of the product, or of each of its methods (dictionaries with a `miou` of their own)."""
+    """(name, split, figures) of the product, or of each of its maps (dictionaries with a `miou` of their own)."""
     path = Path("metrics") / f"evaluate_{product}.json"
     if not path.exists():
         raise UserError(f"{path}: no such file; run `dvc repro`")
     rows, name = [], PRODUCTS[product]
     for split, figures in json.loads(path.read_text(encoding="utf-8")).items():
-        methods = {key: value for key, value in figures.items() if isinstance(value, dict) and "miou" in value}
-        rows += [(f"{name}, {method}", split, figures | found) for method, found in methods.items()]
-        rows += [] if methods else [(name, split, figures)]
+        maps = {key: value for key, value in figures.items() if isinstance(value, dict) and "miou" in value}
+        rows += [(f"{name}, {map_name}", split, figures | found) for map_name, found in maps.items()]
+        rows += [] if maps else [(name, split, figures)]
     return rows
 
 

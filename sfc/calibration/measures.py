@@ -55,7 +55,7 @@ def cam_range(cam: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def effective_share(feature: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of an image's pixels that one product with the pixel correlation averages, and for how many pixels.
+    """Share of a crop's pixels, padding included, that one product with the pixel correlation averages.
 
     A refined pixel is the mean of all pixels i with the weights a_i that `cams.pixel_correlation` gives them, the
     rectified cosines scaled to a sum of 1. Their participation ratio 1 / sum_i a_i^2 is n for n equal weights, so

@@ -150,6 +150,9 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def main(file: Path, classes: int, images: int, epochs: int, size: int, seed: int) -> None:
     """Train the trunk and write it to FILE (safetensors), for `backbone.weights`."""
 
+    if file.suffix != ".safetensors":
+        raise click.BadParameter(f"{file}: it is read by its ending; name it .safetensors", param_hint="FILE")
+
     def progress(items, *, total: int, label: str):
         return tqdm(items, total=total, desc=label, mininterval=1.0, dynamic_ncols=True, file=sys.stderr)
 

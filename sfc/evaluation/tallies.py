@@ -42,7 +42,7 @@ class LabelTally:
     def metrics(self, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, Any]:
         """Figures in percent; `undecided` is the share of measured pixels that are 255 in the product."""
         undecided = float(100 * self.main.undecided / max(self.main.matrix.sum(), 1))
-        return {**split_metrics(self.main), **method_metrics(self.main, sets, bootstrap), "undecided": undecided}
+        return {**split_metrics(self.main), **map_metrics(self.main, sets, bootstrap), "undecided": undecided}
 
 
 class CamTally:
@@ -86,7 +86,7 @@ class CamTally:
         for name, confusion in self.confusions.items():
             threshold, miou = self._sweeps[name].best()
             oracle = {"threshold": threshold, "miou": 100 * miou}
-            found[name] = {**method_metrics(confusion, sets, bootstrap), "oracle": oracle}
+            found[name] = {**map_metrics(confusion, sets, bootstrap), "oracle": oracle}
         return found
 
 
@@ -98,7 +98,7 @@ def split_metrics(confusion: Confusion) -> dict[str, Any]:
     }
 
 
-def method_metrics(confusion: Confusion, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, float]:
+def map_metrics(confusion: Confusion, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, float]:
     """mIoU, its mean over each class set, pixel accuracy, and both error rates averaged over foreground classes.
 
     All in percent; definitions in `Scores`. With resamples, `miou_low` and `miou_high` are the mIoU's interval.

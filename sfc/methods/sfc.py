@@ -215,8 +215,8 @@ def _warning(row: Mapping[str, float]) -> str | None:
     if share <= DYING:
         return None
     return (
-        f"in {100 * share:.0f} % of the images no pixel is a seed of the background, so its prototype is undefined and "
-        "everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
+        f"in {100 * share:.0f} % of the images no pixel is a seed of the background, so its prototype is undefined "
+        "and, with sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
     )
 
 

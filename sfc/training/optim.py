@@ -27,7 +27,8 @@ def poly(steps: int, power: float, *, hold: float = 0.0) -> Callable[[int], floa
         held = round(hold * steps)      factor(s) = 1 if s < held else (1 - (s - held) / (steps - held)) ** power
 
     The factors of a run add up to about steps * (hold + (1 - hold) / (1 + power)), its steps weighted by lr: a run too
-    short for what it has to learn gets up to 1 + power times the training at the same lr, and still ends at 0.
+    short for what it has to learn gets up to 1 + power times the training at the same lr. Below hold 1, which does not
+    fall at all, it still ends near 0.
     """
     held = round(hold * steps)
     return lambda step: 1.0 if step < held else (1 - (step - held) / (steps - held)) ** power

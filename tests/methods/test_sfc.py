@@ -135,8 +135,8 @@ def test_measures_are_in_no_loss():
 def test_a_warning_when_most_images_have_no_seed_of_the_background():
     assert SFC.warning({"no_background_seed": 0.5}) is None
     assert SFC.warning({"no_background_seed": 0.934}) == (
-        "in 93 % of the images no pixel is a seed of the background, so its prototype is undefined and everything "
-        "becomes foreground; see sfc.pcm_iters, sfc.prototype"
+        "in 93 % of the images no pixel is a seed of the background, so its prototype is undefined and, with "
+        "sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
     )
 
 
