@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
 
     Writes bench/paper_tables.md (with --main: bench/main_results.md), or --out, and the CSV beside it.
     """
+    # as Ctrl-C; a script's background job inherits that SIGINT is ignored, so that is taken anew
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         if products and not main_results:
             raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
@@ -117,6 +121,10 @@ def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:
     return {
         name: setting.changes for name, setting in SETTINGS.items() if any(name in RUNS[number] for number in numbers)
     }
+
+
+def _interrupt(number: int, frame) -> None:
+    raise KeyboardInterrupt
 
 
 def _run(row: str, seed: int, changes: dict, targets: list[str], facts: Facts) -> Run:

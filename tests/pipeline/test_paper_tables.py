@@ -216,13 +216,19 @@ def test_an_experiment_that_fails_says_so_and_is_run_again(project):
     assert ran(project).count("train sfc 1") == 1
 
 
+def ignore_interrupts():
+    """As a script's background job, which inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize("stopped", ["command", "everything"])
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_the_next_start_goes_on(project, by, stopped):
     before = state(project)
     (project.root / "hang").write_text("")
     command = [sys.executable, "-m", "stages.paper_tables", *V]
-    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.PIPE, text=True)
+    said_to = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, preexec_fn=ignore_interrupts, **said_to)
     deadline = time.monotonic() + 60
     while not (project.root / "hanging").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -246,7 +252,9 @@ def test_the_next_start_goes_on(project, by, stopped):
 def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
     before = state(project)
     command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4"]
-    process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL, preexec_fn=ignore_interrupts
+    )
 
     def queueing():
         return [p for p in psutil.process_iter(["cmdline", "cwd"])
