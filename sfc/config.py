@@ -134,6 +134,12 @@ class Fusion(Section):
     fg_gain: Positive
     bg_offset: NonNegative
 
+    @model_validator(mode="after")
+    def _sum(self) -> Fusion:
+        if not any(self.weights.values()):
+            raise ValueError("weights: all are 0, so no CAM is left; give one of them a weight")
+        return self
+
 
 class WalkFusion(Fusion):
     """The CAMs that random walks spread; the sum of the walks, each divided by its maximum, decides."""

@@ -105,7 +105,9 @@ class Facts:
         inside = [path for path in paths if not Path(path).is_absolute()]
         new = git("ls-files", "--others", "--exclude-standard", "--", *inside).splitlines() if inside else []
         if new:
-            raise UserError(f"{new[0]}: git does not know it, so experiments would run without it; git add it")
+            raise UserError(
+                f"{new[0]}: git does not know it, so experiments would run without it; git add and commit it"
+            )
         with Repo() as repo:
             anchor = next(iter(repo.index.stages))
             for path, dep in zip(

@@ -61,6 +61,8 @@ def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
+        if out and out.suffix == ".csv":
+            raise UserError(f"--out {out}: name the Markdown file; the CSV beside it has its name")
         if products and not main_results:
             raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
         numbers = _listed("--tables", tables, {str(number): number for number in RUNS})

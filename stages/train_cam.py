@@ -50,7 +50,7 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
         trunk={"num_classes": num_classes, **train_cam.backbone.model_dump(exclude={"weights"})},
         crop=train_cam.crop,
         random_seed=train_cam.random_seed,
-        dc=_distribution_coefficients("out/method.json", train_cam.method, sections),
+        dc=_distribution_coefficients("out/method.json", train_cam.method, sections, num_classes),
     )
     objective = seeded(train_cam.random_seed, lambda: method.objective(setup, **sections))
     load_backbone_weights(objective.network.backbone, train_cam.backbone.weights)
@@ -81,7 +81,9 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
     return f"train_cam: {steps} steps, loss {loss:.3f}, to out/cam.safetensors"
 
 
-def _distribution_coefficients(path: str, method: str, sections: dict[str, Section]) -> torch.Tensor | None:
+def _distribution_coefficients(
+    path: str, method: str, sections: dict[str, Section], num_classes: int
+) -> torch.Tensor | None:
     """DC of each class, (C,) float32, from what label_stats wrote for the method; None where it reads none.
 
     Raises:
@@ -91,14 +93,17 @@ def _distribution_coefficients(path: str, method: str, sections: dict[str, Secti
         written = json.loads(Path(path).read_text(encoding="utf-8"))
         params = {name: section.model_dump(mode="json") for name, section in sections.items()}
         fits = (written["method"], written["params"]) == (method, params)
-        dc = written["dc"]
+        dc = None if written["dc"] is None else torch.tensor([float(value) for value in written["dc"]])
+        damaged = (dc is None) == ("dc" in sections) or (dc is not None and dc.shape != (num_classes,))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage label_stats first") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not what the stage label_stats writes; run it again") from None
+    if fits and damaged:
+        raise UserError(f"{path}: not what the stage label_stats writes for {num_classes} classes; run it again")
     if not fits:
         raise UserError(f"{path}: made with other params than those in params.yaml; run the stage label_stats again")
-    return None if dc is None else torch.tensor(dc, dtype=torch.float32)
+    return dc
 
 
 def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...]) -> None:

@@ -174,6 +174,11 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("fusion", None, f"fusion: expected the parts {', '.join(METHODS)}"),
         ("fusion.sfc", 3, "fusion.sfc: expected the parts crf, walk, eval"),
         ("fusion.sfc.crf", None, "fusion.sfc.crf"),
+        (
+            "fusion.sfc.crf.weights",
+            {"classifier": 0.0, "prototype": 0.0},
+            "fusion.sfc.crf.weights: all are 0, so no CAM is left",
+        ),
         ("fusion.sfc.crf.weights", {}, "param fusion.sfc.crf.weights: dictionary should have at least 1 item"),
         (
             "fusion.sfc.crf.weights",

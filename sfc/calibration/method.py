@@ -11,6 +11,7 @@ from torch import Tensor
 from sfc.calibration.network import CamNetwork
 from sfc.calibration.objective import Objective
 from sfc.config_types import Section
+from sfc.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,12 @@ class Method:
     losses: tuple[str, ...]
     measures: tuple[str, ...] = ()
     warning: Callable[[Mapping[str, float]], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError where the parts of a method cannot belong together."""
+        for field in ("losses", "measures"):
+            names = getattr(self, field)
+            if not isinstance(names, tuple) or "loss" in names:
+                raise UserError(f"method {self.name}: {field} is {names!r}; give a tuple of names, none of them loss")
+        if not set(self.network.fused) <= set(self.network.kinds):
+            raise UserError(f"method {self.name}: fused {self.network.fused} are not among kinds {self.network.kinds}")

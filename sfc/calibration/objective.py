@@ -45,6 +45,12 @@ def batch_images(batch: dict[str, Tensor], trunk: Trunk) -> Tensor:
 
 
 def total(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses of one value an image, (B,), as means over the global batch, with their sum as "loss" in front."""
+    """Losses of one value an image, (B,), as means over the global batch, with their sum as "loss" in front.
+
+    Raises:
+        ValueError: a part is called "loss" itself.
+    """
+    if "loss" in parts:
+        raise ValueError('a part of an objective is called "loss", which is the name of their sum')
     means = {name: distributed.global_mean(rows.sum(), len(rows)) for name, rows in parts.items()}
     return {"loss": sum(means.values()), **means}

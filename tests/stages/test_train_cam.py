@@ -115,6 +115,11 @@ def test_params_that_were_edited_since_are_refused(project):
         )
     write_params("base")
     assert "run the stage label_stats again" in run(train_cam, status=1)
+    write_params("sfc")
+    written = json.loads(Path("out/method.json").read_text())
+    for damaged in (None, [1.0], ["a", "b"], "ab"):
+        Path("out/method.json").write_text(json.dumps(written | {"dc": damaged}))
+        assert "out/method.json: not what the stage label_stats writes" in run(train_cam, status=1)
     Path("out/method.json").write_text("[]")
     assert "out/method.json: not what the stage label_stats writes" in run(train_cam, status=1)
     Path("out/method.json").unlink()
