@@ -7,7 +7,7 @@ from sfc.errors import UserError
 from sfc.label_stats import classes_per_draw, classes_per_image, label_stats, label_stats_csv
 from sfc.label_table import class_indices, read_label_table
 
-VOC_TABLE = Path(__file__).resolve().parents[3] / "shared/real/labels/voc12_image_labels.csv"
+VOC_TABLE = Path(__file__).resolve().parents[2] / "shared/real/labels/voc12_image_labels.csv"
 
 # The public implementation on VOC's train_aug: images, total demand, DC with N = 396, and 1000 times Eq. 6.
 PUBLIC = {
