@@ -37,7 +37,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+RESNETS = ("resnet18", "resnet18_half", "resnet34", "resnet50", "resnet101")
 _TIMM_NAME = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 

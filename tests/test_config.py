@@ -144,7 +144,8 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         (
             "train_cam.backbone.arch",
             "resnet152",
-            "param train_cam.backbone.arch: input should be resnet18, resnet34, resnet50, resnet101 or timm/name (got",
+            "param train_cam.backbone.arch: input should be resnet18, resnet18_half, resnet34, resnet50, resnet101 or "
+            "timm/name (got",
         ),
         ("irn.backbone.arch", "timm/", "param irn.backbone.arch: input should be"),
         ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),

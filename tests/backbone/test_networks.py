@@ -1,4 +1,4 @@
-"""Trunks of timm in the three networks: they learn, infer, are normalised for, and come back from file."""
+"""Other trunks than the ResNets in the three networks: they learn, infer, are normalised for, and come back from file."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from sfc.segmentation.objective import SegmentationObjective
 from sfc.walk.pseudo_labels import IrnReader
 from tests.methods.tiny import CLASSES, base_network, batch, objective, sipe_network
 
-CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002"]
+CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002", "resnet18_half"]
 VIT = ["timm/test_vit", "timm/vit_small_patch14_dinov2"]
 CPU = torch.device("cpu")
 LABELS = torch.tensor([[1.0, 0.0, 1.0]])
