@@ -78,7 +78,8 @@ def batch_mix(labels: np.ndarray, batch_size: int, share: float | None, *, secti
     each, negatives = round(share * batch_size), everything[~shows]
     if each and not len(negatives):
         raise UserError(
-            f"{section}.negative_share: {share}, but all {len(shows):,} training images show a class; set it to null"
+            f"{section}.negative_share: {share}, but all {len(shows):,} training images show a class; set it to null, "
+            "or have others, which dataset.negatives: true keeps"
         )
     return BatchMix(everything[shows], negatives if each else none, batch_size, each, section)
 

@@ -81,7 +81,9 @@ def test_a_share_of_none_leaves_them_out():
 
 
 def test_what_cannot_be_is_one_line():
-    with pytest.raises(UserError, match=r"^seg\.negative_share: 0\.5, but all 4 training images show a class; set it"):
+    with pytest.raises(
+        UserError, match=r"^seg\.negative_share: 0\.5, but all 4 training images show a class; set it to null"
+    ):
         batch_mix(np.ones((4, 2)), 4, 0.5, section="seg")
     mix = batch_mix(LABELS, 20, 0.5, section="seg")
     with pytest.raises(UserError, match=r"9 training images that show a class are fewer than the 10 of a batch; lower"):
