@@ -20,6 +20,7 @@ from sfc.config_types import (
     Count,
     DistinctScales,
     Fraction,
+    NegativeShare,
     NonNegative,
     Positive,
     Precision,
@@ -30,13 +31,14 @@ from sfc.config_types import (
     Side,
     Width,
     check_ascending,
+    check_share,
 )
 
 # The params of `dataset` that each kind of data set reads, beside root; the others must be null.
 DATASET_FIELDS = {
-    "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes"),
-    "coco14": ("train", "val", "test"),
-    "table": ("train", "val", "test", "labels", "classes"),
+    "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes", "negatives"),
+    "coco14": ("train", "val", "test", "negatives"),
+    "table": ("train", "val", "test", "labels", "classes", "negatives"),
 }
 DATASET_PATHS = ("root", "labels", "sbd")  # those that are paths from the project's folder
 
@@ -54,6 +56,7 @@ class Dataset(Section):
     masks: str | None  # folder of masks; null: SegmentationClassAug, else SegmentationClass
     sbd: str | None  # folder of SBD: makes the list train_aug, and masks where `masks` is null
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
+    negatives: bool  # whether training images that are known to show none of the classes stay
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Dataset:
@@ -99,6 +102,7 @@ class TrainCam(Section):
     precision: Precision
     epochs: Count
     batch_size: Count
+    negative_share: NegativeShare
     crop: Side
     long_side: tuple[Side, Side]
     lr: Positive
@@ -110,8 +114,9 @@ class TrainCam(Section):
     clip_norm: Positive
 
     @model_validator(mode="after")
-    def _range(self) -> TrainCam:
+    def _ranges(self) -> TrainCam:
         check_ascending("long_side", self.long_side)
+        check_share(self.negative_share, self.batch_size)
         return self
 
 
@@ -181,6 +186,7 @@ class Irn(Section):
     precision: Precision
     epochs: Count
     batch_size: Count
+    negative_share: NegativeShare
     crop: Side
     rescale: tuple[Scale, Scale]
     radius: Radius
@@ -191,8 +197,9 @@ class Irn(Section):
     clip_norm: Positive | None
 
     @model_validator(mode="after")
-    def _range(self) -> Irn:
+    def _ranges(self) -> Irn:
         check_ascending("rescale", self.rescale)
+        check_share(self.negative_share, self.batch_size)
         return self
 
 

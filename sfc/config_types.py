@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NegativeShare = Fraction | None  # of a batch that shows no class; null: as many as in the data set
 Count = Annotated[int, Field(ge=1)]
 Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
 Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
@@ -59,6 +60,16 @@ class Backbone(Section):
     weights: str
     frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
     batch_norm: Literal["frozen", "train"]
+
+
+def check_share(share: float | None, batch_size: int) -> None:
+    """Raise ValueError unless `share` of a batch, where one is given, is none or some whole images, but not all."""
+    if share and not 0 < round(share * batch_size) < batch_size:
+        least, most = (f"{images / batch_size:.2g}" for images in (1, batch_size - 1))
+        raise ValueError(
+            f"negative_share: {share} of a batch of {batch_size} must be some images, but not all: {least} to {most}, "
+            "0 for none, null for as many as there are"
+        )
 
 
 def check_ascending(param: str, limits: tuple[float, float]) -> None:

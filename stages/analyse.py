@@ -31,14 +31,14 @@ PROTOCOL = {
 def main(analyse: Analyse) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split(analyse.split)
-    with_mask = [record for record in records if record.mask]
+    with_mask = [record for record in records if record.mask and record.labels]
     pixels, records = ("masks", with_mask) if with_mask else ("seeds", records)
     records = [records[i] for i in spread_over_classes([r.labels for r in records], analyse.images)]
     counts = manifest.label_matrix(manifest.split("train")).sum(0).astype(int).tolist()
     order = head_to_tail(counts)
 
     if not with_mask:
-        say(f"analyse: no image of {analyse.split} has a mask: no over- or under-activation to measure")
+        say(f"analyse: no image of a class in {analyse.split} has a mask: no over- or under-activation to measure")
     target = device()
     cosines = shared_features(
         load_cam_network("out/cam.safetensors", target),

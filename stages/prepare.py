@@ -11,6 +11,7 @@ import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
 from sfc.data.manifest import Manifest, write_manifest
+from sfc.data.negatives import check_told_apart
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
@@ -62,6 +63,7 @@ def main(dataset: Dataset) -> str:
             workers=workers(),
             progress=_shown,
         )
+        _check_told_apart(manifest, counts, dataset.negatives)
         write_manifest(manifest, csv_path, classes_path)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
@@ -73,12 +75,31 @@ def _shown(items: Iterable, *, total: int, label: str) -> Iterable:
     return progress(items, total=total, label=f"prepare: {label}")
 
 
+def _check_told_apart(manifest: Manifest, counts: dict, negatives: bool) -> None:
+    """UserError if all training images show the same classes, as where there is one class and no negative."""
+    _, left_out = _without_label(manifest, counts)
+    advice = "add images that show none of them"
+    if left_out:
+        advice = f"{left_out:,} without a label were left out, which dataset.negatives: true keeps"
+    elif not negatives:
+        advice += ", and set dataset.negatives to true"
+    check_told_apart(manifest.label_matrix(manifest.split("train")), manifest.classes, advice=advice)
+
+
+def _without_label(manifest: Manifest, counts: dict) -> tuple[int, int]:
+    """How many training images without a label are kept, and how many were left out."""
+    kept = sum(not record.labels for record in manifest.members("train"))
+    return kept, counts["train"]["images_without_label"] - kept
+
+
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
     records = manifest.split(split)
     facts = {"images": len(records), "images_with_mask": sum(record.mask is not None for record in records)}
     if split == "test":
         return facts
     labels = manifest.label_matrix(records)
+    if split == "train" and (negatives := int((~labels.any(axis=1)).sum())):
+        facts["negatives"] = negatives
     per_class = labels.sum(axis=0)
     return facts | {
         "images_per_class_largest": int(per_class.max()),
@@ -91,8 +112,10 @@ def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
 def _summary(manifest: Manifest, counts: dict) -> str:
     images = Counter(record.split for record in manifest.records)
     parts = [f"{images[split]:,} {name} images" for split, name in SPLITS.items() if images[split] or split == "val"]
-    if left_out := counts.get("train", counts).get("images_without_label"):
-        parts[0] += f" ({left_out:,} without a label left out)"
+    kept, left_out = _without_label(manifest, counts)
+    notes = [f"{kept:,} of them negatives"] * bool(kept) + [f"{left_out:,} without a label left out"] * bool(left_out)
+    if notes:
+        parts[0] += f" ({', '.join(notes)})"
     notes = [f"{' and '.join(parts)} of {len(manifest.classes)} classes"]
     if any(record.split == "train" and record.label_source == "masks" for record in manifest.records):
         notes.append("labels read from the masks")

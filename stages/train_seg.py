@@ -11,6 +11,7 @@ from sfc.config import Seg
 from sfc.data.crops import LabelledCrops
 from sfc.data.images import IGNORE
 from sfc.data.manifest import Record, read_manifest
+from sfc.data.negatives import batch_mix
 from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
@@ -35,8 +36,9 @@ def main(seg: Seg) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split("train")
     num_classes = 1 + len(manifest.classes)
+    mix = batch_mix(manifest.label_matrix(records), seg.batch_size, seg.negative_share, section="seg")
     weights = weights_path(seg.backbone.weights)
-    say(f"train_seg: {seg.steps} steps of {seg.batch_size} images on {target}, {len(records)} training images")
+    say(f"train_seg: {seg.steps} steps of {mix.described} on {target}, {len(mix.used)} training images")
 
     network = seeded(seg.random_seed, lambda: _network(seg, num_classes))
     load_trunk_weights(network.backbone, weights)
@@ -60,6 +62,7 @@ def main(seg: Seg) -> str:
         objective,
         crops,
         target=target,
+        mix=mix,
         steps=seg.steps,
         section=seg,
         inputs=[*INPUTS, weights],
@@ -68,7 +71,7 @@ def main(seg: Seg) -> str:
         clip_norm=None,
         save=partial(save_segmenter, network),
         losses=(),
-        facts={"images": len(records), "classes": num_classes},
+        facts={"images": len(mix.used), "classes": num_classes},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"
 

@@ -13,7 +13,6 @@ from torchvision.models.resnet import BasicBlock
 
 from sfc.backbone.trunk import Trunk
 
-
 HALF = "resnet18_half"
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from sfc.data.manifest import Manifest, Record
 from sfc.errors import UserError, refuse
 from sfc.label_table import class_indices, composed, read_cells
-from sfc.readers.check import inspect_all
+from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
 from sfc.readers.labels import check_class_names
@@ -45,6 +45,7 @@ def read_table(
     test: str | None,
     labels: Path,
     classes: Sequence[str] | None,
+    negatives: bool,
     workers: int,
     progress: Callable[..., Iterable],
 ) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
@@ -52,12 +53,13 @@ def read_table(
 
     An image's id is its path from ROOT without the ending, folders joined by _ (a/1.JPG is a_1), so that it stays the
     same when images are added. Masks (0 background, class i is i + 1, 255 ignore) may be missing everywhere: nothing
-    but evaluation looks at them. Training images without a class are left out: there is nothing to learn from them.
+    but evaluation looks at them. A row without classes says that its image shows none of them.
 
     Args:
         train, val, test: values of the column split; without that column all images are for training.
         labels: the table, UTF-8 with or without a byte order mark.
         classes: names of the C foreground classes in index order; None: those of the table, sorted.
+        negatives: whether training images that show none of the classes stay.
         workers: threads that decode.
         progress: called as progress(items, total=n, label=what is being done).
 
@@ -72,32 +74,34 @@ def read_table(
     check_root(root, "your images")
     if not os.path.abspath(labels).startswith(os.path.join(os.path.abspath(root), "")):  # links may lead to DVC's cache
         raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
-    roles = {train: "train", val: "val", test: "test"}
-    rows = _rows(labels, roles)
-    left_out = [row for row in rows if row.split == "train" and not row.names]
-    kept = [row for row in rows if row.split != "train" or row.names]
-    if not any(row.split == "train" for row in kept):
+    rows = _rows(labels, {train: "train", val: "val", test: "test"})
+    if not any(row.split == "train" and row.names for row in rows):
         raise UserError(f"{labels}: no image of split {train} has a class; there is nothing to train on")
     names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
     names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
     _refuse_spellings(labels, names)
     found = _labels(labels, rows, names)
 
+    kept = [row for row in rows if row.split != "train" or row.names or negatives]
     files = _files(root, labels, kept)
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
-    records, without, agree = [], Counter(row.split for row in left_out), defaultdict(list)
-    for row, pair, fact in zip(kept, files, facts, strict=True):
-        shown, size = found[row.id], (fact.height, fact.width)
-        records.append(Record(row.id, row.split, *pair, *size, shown, fact.image_hash, "table"))
-        without[row.split] += not shown
+    records = tuple(
+        Record(row.id, row.split, *pair, fact.height, fact.width, found[row.id], fact.image_hash, "table")
+        for row, pair, fact in zip(kept, files, facts, strict=True)
+    )
+    return Manifest(records, names), _counts(rows, records, facts)
+
+
+def _counts(rows: Sequence[_Row], records: Sequence[Record], facts: Sequence[Facts]) -> dict[str, int | dict[str, int]]:
+    """What `read_table` counts, of the rows of the table and of the records that were made of some of them."""
+    without = Counter(row.split for row in rows if not row.names)
+    agree = defaultdict(list)
+    for record, fact in zip(records, facts, strict=True):
         if fact.mask_classes is not None:
-            agree[row.split].append(fact.mask_classes == shown)
-    counts = {
-        split: {"images_without_label": without[split], **compared("masks", agree[split])}
-        for split in dict.fromkeys(row.split for row in rows)
-    }
-    counts["images_with_rotation_tag"] = sum(fact.rotated for fact in facts)
-    return Manifest(tuple(records), names), counts
+            agree[record.split].append(fact.mask_classes == record.labels)
+    splits = dict.fromkeys(row.split for row in rows)
+    counts = {split: {"images_without_label": without[split], **compared("masks", agree[split])} for split in splits}
+    return counts | {"images_with_rotation_tag": sum(fact.rotated for fact in facts)}
 
 
 def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Path | None]]:

@@ -1,4 +1,4 @@
-"""Other trunks than the ResNets in the three networks: they learn, infer, are normalised for, and come back from file."""
+"""Other trunks than the usual ResNets in the three networks: they learn, infer, and come back from file."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,8 @@ def root(tmp_path):
 def read(root, **changes):
     masks = root.parent / "masks"
     masks.mkdir(exist_ok=True)
-    settings = {"train": "train2014", "val": "val2014", "test": None, "mask_folder": masks, "workers": 1} | changes
+    settings = {"train": "train2014", "val": "val2014", "test": None, "negatives": False, "workers": 1}
+    settings |= {"mask_folder": masks} | changes
     place = {"mask_path": settings["mask_folder"], "progress": lambda items, total, label: items}
     return read_coco(root, **place | settings)
 

@@ -117,14 +117,36 @@ def test_masks_of_the_data_set_are_not_copied(project):
 
 def test_own_images_without_masks_or_validation(project):
     Path("data/mine.csv").write_text("image,classes\nJPEGImages/t0.jpg,fox\nJPEGImages/t1.jpg,\n")
-    put(project, kind="table", labels="data/mine.csv")
+    put(project, kind="table", labels="data/mine.csv", negatives=True)
     result = CliRunner().invoke(main)
     assert result.exit_code == 0, result.output
     assert (
-        "1 training images (1 without a label left out) and 0 validation images of 1 classes, no masks (nothing"
+        "2 training images (1 of them negatives) and 0 validation images of 1 classes, no masks (nothing"
         in result.output
     )
-    assert set(json.loads(Path("metrics/prepare.json").read_text())) == {"classes", "images_with_rotation_tag", "train"}
+    found = json.loads(Path("metrics/prepare.json").read_text())
+    assert set(found) == {"classes", "images_with_rotation_tag", "train"}
+    assert (found["train"]["images"], found["train"]["negatives"]) == (2, 1)
+    records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    assert [record.labels for record in records] == [(0,), ()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "negatives", "advice"),
+    [
+        ("JPEGImages/t1.jpg,\n", False, "1 without a label were left out, which dataset.negatives: true keeps"),
+        ("", False, "add images that show none of them, and set dataset.negatives to true"),
+        ("", True, "add images that show none of them"),
+    ],
+)
+def test_one_class_without_a_negative_is_refused_with_the_reason(project, rows, negatives, advice):
+    Path("data/mine.csv").write_text(f"image,classes\nJPEGImages/t0.jpg,fox\nJPEGImages/t2.jpg,fox\n{rows}")
+    put(project, kind="table", labels="data/mine.csv", negatives=negatives)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    said = "Error: all 2 training images show the one class, fox; only images without them could teach where they are"
+    assert result.output.splitlines()[-1] == f"{said}: {advice}"
+    assert list(Path("out").iterdir()) == []
 
 
 def test_list_of_test_images(project):
