@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
+from sfc.coco_masks import decode
 from sfc.data.images import read_mask
 from sfc.errors import UserError
 from sfc.readers.coco import read_coco
-from sfc.readers.instances import decode
 from tests.data.folder import write_image
 from tests.readers.coco_folder import CATEGORIES, CLASSES, compressed, make_coco, rectangle, uncompressed
 
