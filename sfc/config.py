@@ -206,7 +206,7 @@ class Refine(Section):
 
     proposals: str | None  # their archive; null: no vote
     covered: Fraction  # a class wins a proposal of which its label covers more than this share,
-    held: Fraction  # or one that holds at least this share of its label
+    held: Fraction | None  # or one that holds at least this share of its label; null: the first way alone
     unclaimed: Literal["background", "keep"]  # labels in a proposal that no class wins
 
 

@@ -25,14 +25,14 @@ def vote(
     proposals: Iterable[np.ndarray],
     *,
     covered: float,
-    held: float,
+    held: float | None,
     unclaimed: str,
 ) -> np.ndarray:
     """The label map after the vote.
 
     A proposal's class is the one with the largest share of the CAM mass in it. The class wins the proposal if its label
-    covers more than `covered` of it, or if at least `held` of its label in the image lies in it (that is how a whole
-    object is won from a label of its head). A pixel takes the class of the smallest proposal around it that was won;
+    covers more than `covered` of it, or if at least `held` of its label in the image lies in it (so a whole
+    object is won by a label of its head). A pixel takes the class of the smallest proposal around it that was won;
     in proposals that nobody won, see `unclaimed`; outside all proposals the label stays.
 
     Args:
@@ -40,7 +40,7 @@ def vote(
         cams: (K', H, W) float >= 0, background first, which has no vote.
         keys: label-map value of each channel.
         proposals: masks (H, W) bool, which may lie over one another; empty ones are passed over.
-        covered, held: in 0..1.
+        covered, held: in 0..1; `held` None for no second way to win.
         unclaimed: "background", what the released code does, or "keep", the label stays.
 
     Returns:
@@ -58,7 +58,7 @@ def vote(
         mass = flat @ mask.ravel().astype(flat.dtype)
         value = keys[1 + int(mass.argmax())]
         inside = np.count_nonzero(label[mask] == value) if mass.any() else 0
-        if inside and (inside > covered * area or inside >= held * totals[value]):
+        if inside and (inside > covered * area or (held is not None and inside >= held * totals[value])):
             won.append(_Won(area, value, mask))
     voted = np.where(proposed, label.dtype.type(keys[0]), label) if unclaimed == "background" else label.copy()
     for proposal in sorted(won, key=lambda proposal: -proposal.area):
