@@ -121,7 +121,7 @@ def main(write: tuple[str, str] | None) -> None:
     click.echo("| none | | " + " | ".join(_row(manifest, records, archives, None, {})) + " |")
     refine = load_params().get("refine").model_dump(exclude={"proposals"})
     rules = {"as params.yaml": refine}
-    rules |= {"unclaimed: keep": {**refine, "unclaimed": "keep"}, "held: 1": {**refine, "held": 1.0}}
+    rules |= {"held: 0.85": {**refine, "held": 0.85}, "unclaimed: keep": {**refine, "unclaimed": "keep"}}
     for kind in KINDS:
         for name, rule in rules.items():
             click.echo(f"| {kind} | {name} | " + " | ".join(_row(manifest, records, archives, kind, rule)) + " |")
