@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
 from stages._copies import check_paths
-from stages._stage import output, progress, stage, workers, write_json
+from stages._stage import output, progress, say, stage, workers, write_json
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -49,6 +50,11 @@ READERS = {
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
+    if dataset.corrected is not None and not _inside(dataset.corrected, dataset.root):
+        say(
+            f"note: dataset.corrected: DVC does not see when {dataset.corrected} changes; put the folder into "
+            f"{dataset.root}, or give it another name with each change"
+        )
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
     settings |= {name: Path(settings[name]) for name in DATASET_PATHS if settings.get(name) is not None}
@@ -73,6 +79,11 @@ def main(dataset: Dataset) -> str:
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
+
+
+def _inside(path: str, folder: str) -> bool:
+    """By their names: links may lead to DVC's cache."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _write_corrected(path: Path, folder: str | None, manifest: Manifest) -> dict[str, int]:
