@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -61,15 +61,13 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
             raise UserError(f"--out {target}: there is something already; remove it, or name another place")
         items = _Counted(progress(records, total=len(records), label=tool), archive, LAYOUTS[tool].undecided)
         with output(target) as path:
-            folder = path.with_name(f"{path.name}.folder") if target.suffix == ".zip" else path
-            folder.mkdir()
-            try:
-                LAYOUTS[tool].write(folder, items, manifest.classes)
-                if folder != path:
-                    _pack(folder, path)
-            finally:
-                if folder != path:
-                    shutil.rmtree(folder)
+            if target.suffix == ".zip":
+                with TemporaryDirectory(prefix=".hand_over.partial", dir=path.parent) as folder:
+                    LAYOUTS[tool].write(Path(folder), items, manifest.classes)
+                    _pack(Path(folder), path)
+            else:
+                path.mkdir()
+                LAYOUTS[tool].write(path, items, manifest.classes)
     except UserError as error:
         raise click.ClickException(str(error)) from None
     lost = f"; {items.lost:,} undecided pixels (255) became background, which {tool} asks for" if items.lost else ""

@@ -1,6 +1,6 @@
 """Class-agnostic masks of a whole split in one zip, from any segmenter.
 
-An image has one entry:
+An image has one entry, in whatever folder of the archive:
 
     ID.png      a grey label map of 8 or 16 bits, or one with a palette: 0 nothing, each other value one proposal
     ID.json     a list of COCO run lengths {"size": [H, W], "counts": ...}, or of objects that hold such a one as
@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from sfc.data.manifest import Record
 from sfc.errors import UserError
 from sfc.label_archive import ZipReader
 
-_MODES = ("L", "P", "I;16", "I;16B", "I")  # what Pillow makes of grey and palette files
+_MODES = ("1", "L", "P", "I;16", "I;16B", "I")  # what Pillow makes of grey and palette files
 
 
 class ProposalArchive:
@@ -35,8 +35,8 @@ class ProposalArchive:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._zip = ZipReader(path, holds="mask proposals", remedy="see refine.proposals")
-        entries = (name for name in self._zip.names if name.endswith((".png", ".json")))
-        self._entries = {name.rpartition(".")[0]: name for name in entries}
+        entries = map(PurePosixPath, self._zip.names)
+        self._entries = {entry.stem: str(entry) for entry in entries if entry.suffix in (".png", ".json")}
         if not self._entries:
             raise UserError(f"{path}: holds neither ID.png nor ID.json; see docs/proposals.md for what it should hold")
 

@@ -66,6 +66,12 @@ def test_run_lengths_may_lie_over_one_another(tmp_path, code, wrap):
         np.testing.assert_array_equal(mask, wanted)
 
 
+def test_entries_may_lie_in_a_folder(tmp_path):
+    proposals = archive(tmp_path / "a.zip", **{"proposals/": "", "proposals/im.0.png": png(numbered(np.uint8) > 0)})
+    (mask,) = proposals.masks_of(RECORD)
+    np.testing.assert_array_equal(mask, numbered(np.uint8) > 0)
+
+
 def test_an_image_may_have_none(tmp_path):
     proposals = archive(tmp_path / "a.zip", **{"other.json": "[]"})
     assert "other" in proposals
