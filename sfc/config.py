@@ -34,13 +34,13 @@ from sfc.config_types import (
     check_share,
 )
 
-# The params of `dataset` that each kind of data set reads, beside root; the others must be null.
+# The params of `dataset` that each kind of data set reads, beside root and corrected; the others must be null.
 DATASET_FIELDS = {
     "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes", "negatives"),
     "coco14": ("train", "val", "test", "negatives"),
     "table": ("train", "val", "test", "labels", "classes", "negatives"),
 }
-DATASET_PATHS = ("root", "labels", "sbd")  # those that are paths from the project's folder
+DATASET_PATHS = ("root", "labels", "sbd", "corrected")  # those that are paths from the project's folder
 
 
 class Dataset(Section):
@@ -57,11 +57,12 @@ class Dataset(Section):
     sbd: str | None  # folder of SBD: makes the list train_aug, and masks where `masks` is null
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
     negatives: bool  # whether training images that are known to show none of the classes stay
+    corrected: str | None  # folder of masks that a person corrected, which stand for pseudo-labels
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Dataset:
         for name, value in self:
-            if value is not None and name not in ("kind", "root", *DATASET_FIELDS[self.kind]):
+            if value is not None and name not in ("kind", "root", "corrected", *DATASET_FIELDS[self.kind]):
                 raise ValueError(f"{name}: has no meaning for kind {self.kind}; set it to null")
         if self.kind == "table" and self.labels is None:
             raise ValueError("labels: name the table (image,classes and, if you like, mask and split)")
@@ -207,6 +208,15 @@ class PseudoLabels(Section):
     refine: Literal["irn", "crf"]
 
 
+class Refine(Section):
+    """The vote of mask proposals from elsewhere on the pseudo-labels."""
+
+    proposals: str | None  # their archive; null: no vote
+    covered: Fraction  # a class wins a proposal of which its label covers more than this share,
+    held: Fraction | None  # or one that holds at least this share of its label; null: the first way alone
+    unclaimed: Literal["background", "keep"]  # labels in a proposal that no class wins
+
+
 class Walk(Section):
     """Random walk on the pair affinities."""
 
@@ -228,6 +238,7 @@ SECTIONS: dict[str, type[Section]] = {
     "irn": Irn,
     "pseudo_labels": PseudoLabels,
     "walk": Walk,
+    "refine": Refine,
     "seg": Seg,
     "predict": Predict,
     "analyse": Analyse,

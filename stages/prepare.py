@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
+from sfc.data.images import IGNORE
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.data.negatives import check_told_apart
+from sfc.exchange.corrected import read_corrected
+from sfc.label_archive import LabelArchiveWriter
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
 from stages._copies import check_paths
-from stages._stage import output, progress, stage, workers, write_json
+from stages._stage import output, progress, say, stage, workers, write_json
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -41,11 +45,17 @@ READERS = {
 
 @stage(
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
-    reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
-    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
+    reads="the folder dataset.root in the layout of dataset.kind; the label table dataset.labels and the masks in "
+    "dataset.corrected, if they are named",
+    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), out/corrected.zip, metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
+    if dataset.corrected is not None and not _inside(dataset.corrected, dataset.root):
+        say(
+            f"note: dataset.corrected: DVC does not see when {dataset.corrected} changes; put the folder into "
+            f"{dataset.root}, or give it another name with each change"
+        )
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
     settings |= {name: Path(settings[name]) for name in DATASET_PATHS if settings.get(name) is not None}
@@ -53,6 +63,7 @@ def main(dataset: Dataset) -> str:
         output("out/masks") as drawn,
         output("out/manifest.csv") as csv_path,
         output("out/classes.json") as classes_path,
+        output("out/corrected.zip") as corrected_path,
     ):
         drawn.mkdir()
         if reader.draws:
@@ -65,10 +76,30 @@ def main(dataset: Dataset) -> str:
         )
         _check_told_apart(manifest, counts, dataset.negatives)
         write_manifest(manifest, csv_path, classes_path)
+        counts |= _write_corrected(corrected_path, dataset.corrected, manifest)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
+
+
+def _inside(path: str, folder: str) -> bool:
+    """By their names: links may lead to DVC's cache."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _write_corrected(path: Path, folder: str | None, manifest: Manifest) -> dict[str, int]:
+    """Put the masks that a person corrected into one archive, an empty one without any, and count them."""
+    with LabelArchiveWriter(path) as writer:
+        if folder is None:
+            return {}
+        counts = {"images_corrected": 0, "corrected_differ_from_labels": 0}
+        for record, label in read_corrected(Path(folder), manifest):
+            writer.write(record.id, label)
+            shown = tuple(int(value) - 1 for value in np.unique(label) if value not in (0, IGNORE))
+            counts["images_corrected"] += 1
+            counts["corrected_differ_from_labels"] += shown != record.labels
+    return counts
 
 
 def _shown(items: Iterable, *, total: int, label: str) -> Iterable:
@@ -123,6 +154,8 @@ def _summary(manifest: Manifest, counts: dict) -> str:
         notes.append("no masks (nothing will be measured)")
     if unlike := sum(counts.get(split, {}).get("differ_from_masks", 0) for split in SPLITS):
         notes.append(f"{unlike:,} with other classes in the mask than in the labels")
+    if corrected := counts.get("images_corrected"):
+        notes.append(f"{corrected:,} training images with corrected masks")
     if rotated := counts["images_with_rotation_tag"]:
         notes.append(f"{rotated:,} with a rotation tag that is not applied")
     return ", ".join(notes)

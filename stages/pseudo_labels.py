@@ -8,26 +8,39 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from sfc.config import PseudoLabels, Walk, WalkFusion
+from sfc.config import PseudoLabels, Refine, Walk, WalkFusion
 from sfc.data.images import IGNORE, equal_sizes
 from sfc.data.manifest import Record, read_manifest
+from sfc.errors import UserError
+from sfc.fusion import check_weights
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
+from sfc.proposals.archive import ProposalArchive
+from sfc.proposals.refine import vote_on_all
 from sfc.training import distributed
 from sfc.walk.pseudo_labels import IrnReader, refine_images
+from stages._copies import check_paths
 from stages._labels import write_labels
 from stages._stage import Param, device, progress, say, stage, workers, write_json
 
 
 @stage(
-    "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over.",
-    reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip",
+    "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over; let mask "
+    "proposals vote on them.",
+    reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip; "
+    "refine.proposals and out/cams/",
     writes="out/pseudo_labels.zip, metrics/pseudo_labels.json",
 )
-def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Walk, pseudo_labels: PseudoLabels) -> str:
+def main(
+    fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")],
+    walk: Walk,
+    pseudo_labels: PseudoLabels,
+    refine: Refine,
+) -> str:
     target = device()
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    proposals = None if refine.proposals is None else _opened(refine.proposals, records)
     # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
     mine = equal_sizes(records, walk.batch_size)[distributed.rank() :: distributed.world_size()]
     if pseudo_labels.refine == "irn":
@@ -37,29 +50,33 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
         say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
         archive = LabelArchive("out/crf.zip")
         labels = ((record.id, archive.read(record.id)) for batch in mine for record in batch)
+    if proposals is not None:
+        labels = _voted(labels, records, proposals, fusion, refine)
     labels = progress(labels, total=sum(map(len, mine)), label="pseudo-labels")
     counts = write_labels("out/pseudo_labels.zip", labels, ids=[record.id for record in records])
     if distributed.is_main():
         background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
-        write_json(
-            "metrics/pseudo_labels.json",
-            {
-                "split": "train",
-                "images": len(records),
-                "images_without_class": sum(not record.labels for record in records),
-                "refine": pseudo_labels.refine,
-                "background": float(background),
-                "foreground": float(foreground),
-            },
-        )
+        facts = {
+            "split": "train",
+            "images": len(records),
+            "images_without_class": sum(not record.labels for record in records),
+            "refine": pseudo_labels.refine,
+            "background": float(background),
+            "foreground": float(foreground),
+        }
+        if proposals is not None:
+            facts["images_with_proposals"] = sum(record.id in proposals for record in records)
+        write_json("metrics/pseudo_labels.json", facts)
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
+
+
+_RULE = {"foreground_power", "background", "whole_power"}  # of the walk; the rest of its section is the fusion
 
 
 def _walked(
     batches: list[list[Record]], fusion: WalkFusion, walk: Walk, target: torch.device
 ) -> Iterator[tuple[str, np.ndarray]]:
-    rule = {"foreground_power", "background", "whole_power"}
     return refine_images(
         batches,
         CamStore("out/cams"),
@@ -70,9 +87,36 @@ def _walked(
             precision=walk.precision,
             device=target,
         ),
-        fusion=fusion.model_dump(exclude=rule),
-        rule=walk.model_dump(include={"radius", "beta", "steps"}) | fusion.model_dump(include=rule),
+        fusion=fusion.model_dump(exclude=_RULE),
+        rule=walk.model_dump(include={"radius", "beta", "steps"}) | fusion.model_dump(include=_RULE),
         workers=workers(),
+    )
+
+
+def _opened(path: str, records: list[Record]) -> ProposalArchive:
+    """The archive, which must have proposals for one of the images at least."""
+    if distributed.is_main():
+        check_paths({"refine.proposals": path})
+    archive = ProposalArchive(path)
+    covered = sum(record.id in archive for record in records)
+    if not covered:
+        raise UserError(f"{path}: no entry has the id of a training image, such as {records[0].id}.json; rename them")
+    say(f"pseudo_labels: mask proposals of {covered:,} of {len(records):,} images vote")
+    return archive
+
+
+def _voted(
+    labels: Iterator[tuple[str, np.ndarray]],
+    records: list[Record],
+    proposals: ProposalArchive,
+    fusion: WalkFusion,
+    refine: Refine,
+) -> Iterator[tuple[str, np.ndarray]]:
+    cams = CamStore("out/cams")
+    check_weights(cams.fused, fusion.weights)
+    rule = refine.model_dump(exclude={"proposals"})
+    return vote_on_all(
+        labels, records, cams, proposals, fusion=fusion.model_dump(exclude=_RULE), rule=rule, workers=workers()
     )
 
 

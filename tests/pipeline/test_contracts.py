@@ -78,7 +78,9 @@ NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
     "data": TOP,
-    "readers": {*TOP, "data", "label_table"},
+    "readers": {*TOP, "coco_masks", "data", "label_table"},
+    "exchange": {*TOP, "coco_masks", "data", "label_archive", "label_table"},
+    "proposals": {*TOP, "coco_masks", "data", "fusion", "label_archive", "localization"},
     "demo": {*TOP, "backbone", "data", "training"},
     "label_table": TOP,
     "label_archive": {*TOP, "data"},

@@ -21,7 +21,7 @@ READS = {  # what each stage's params are, besides those of the stages before it
     "infer_cam": {"cam"},
     "crf": {"fusion.sfc.crf", "crf"},
     "train_irn": {"irn"},
-    "pseudo_labels": {"fusion.sfc.walk", "walk", "pseudo_labels"},
+    "pseudo_labels": {"fusion.sfc.walk", "walk", "pseudo_labels", "refine"},
     "train_seg": {"seg"},
     "predict": {"predict"},
     "analyse": {"analyse"},
@@ -70,6 +70,7 @@ def changed(project, file):
         ("fusion.sipe.crf.bg_offset", 0.3, []),
         ("cam.scales", [1.0, 1.25], CAMS),
         ("walk.beta", 12.0, LABELS),
+        ("refine.proposals", "proposals.zip", LABELS),
         ("seg.steps", 123, SEGMENTATION),
         ("evaluate.gallery", 3, EVALUATION),
         ("fusion.sfc.eval.weights.prototype", 0.123, ["evaluate@cam", "analyse"]),
@@ -117,6 +118,8 @@ EDITS = {
     "sfc/evaluation/gallery.py": {stage for stage in EVALUATION if stage != "analyse"},
     "sfc/label_stats.py": {"label_stats"},
     "sfc/voc_results.py": set(),  # of a command that is no stage
+    "sfc/exchange/voc.py": {"prepare"},
+    "sfc/proposals/vote.py": {"pseudo_labels"},
     "sfc/fusion.py": {"crf", "pseudo_labels", *(stage for stage in EVALUATION if stage != "analyse")},
     "sfc/errors.py": set(),  # cannot change a result
 }

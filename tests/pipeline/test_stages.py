@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import yaml
@@ -67,6 +69,40 @@ def test_a_changed_param_shows_in_the_metrics_and_can_be_taken_back(real):
     assert real.lock()["train_seg"]["params"]["params.yaml"]["seg"]["lr"] == 0.00001
     diff = json.loads(real.dvc("metrics", "diff", "--json"))["metrics/train_seg.json"]
     assert diff["steps"] == {"old": 3, "new": 2, "diff": -1}
+    real.put()
+    assert real.repro() == []
+
+
+def test_corrected_masks_train_the_segmentation_again_and_no_cam(real):
+    real.put()
+    before = {path: path.read_bytes() for path in (real.root / "metrics").glob("evaluate_*.json")}
+    shutil.copytree(real.root / "data/SegmentationClass", real.root / "by_hand", ignore=shutil.ignore_patterns("v*"))
+    for id in ("t1", "t2"):  # not what the person was asked to look at
+        (real.root / f"by_hand/{id}.png").unlink()
+    real.put(**{"dataset.corrected": "by_hand"})
+    ran = real.repro()
+    assert ran[:2] == ["prepare", "train_seg"]
+    assert set(ran[2:]) <= {"predict", "evaluate@seg"}
+    metrics = json.loads((real.root / "metrics/train_seg.json").read_text())
+    assert metrics["images_corrected"] == tiny.TRAIN - 2
+    # they stand in no product that is measured, and measure none
+    assert {path.name for path, content in before.items() if path.read_bytes() != content} <= {"evaluate_seg.json"}
+    shutil.rmtree(real.root / "by_hand")
+    real.put()
+    assert real.repro() == []
+
+
+def test_mask_proposals_make_the_labels_again_and_nothing_before_them(real):
+    with zipfile.ZipFile(real.root / "proposals.zip", "w") as archive:
+        for number in range(tiny.TRAIN):
+            archive.write(real.root / f"data/SegmentationClass/t{number}.png", f"t{number}.png")
+    real.put(**{"refine.proposals": "proposals.zip"})
+    ran = real.repro()
+    assert ran[0] == "pseudo_labels"
+    assert set(ran[1:]) <= {"evaluate@pseudo_labels", "train_seg", "predict", "evaluate@seg"}
+    metrics = json.loads((real.root / "metrics/pseudo_labels.json").read_text())
+    assert metrics["images_with_proposals"] == tiny.TRAIN
+    (real.root / "proposals.zip").unlink()
     real.put()
     assert real.repro() == []
 

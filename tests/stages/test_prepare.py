@@ -2,12 +2,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from sfc.data.manifest import read_manifest
+from sfc.label_archive import LabelArchive
 from stages.prepare import main
+from tests.data.folder import write_mask
 from tests.readers.coco_folder import make_coco
 from tests.readers.voc_folder import make_voc
 
@@ -38,6 +41,47 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(project):
     message = "Error: data: data/JPEGImages/t0.jpg: a folder, pipe or device; put an image file there"
     assert result.output.splitlines()[-1] == message
     assert not list((project / "out").iterdir())
+
+
+def test_corrected_masks_of_training_images_are_kept_apart_from_the_masks(project):
+    assert CliRunner().invoke(main).exit_code == 0
+    before = [Path(name).read_bytes() for name in ("out/manifest.csv", "out/classes.json")]
+    assert LabelArchive("out/corrected.zip").ids == ()
+    assert "images_corrected" not in json.loads(Path("metrics/prepare.json").read_text())
+
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["dataset"]["corrected"] = "back"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    label = np.zeros((12, 16), np.uint8)
+    label[2:5] = 2  # t2 shows that class alone, t0 another
+    write_mask(Path("back/t2.png"), label)
+    write_mask(Path("back/t0.png"), label)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 0, result.output
+    assert ", 2 training images with corrected masks; to out" in result.output
+    assert "note: dataset.corrected: DVC does not see when back changes" in result.output
+    archive = LabelArchive("out/corrected.zip")
+    assert archive.ids == ("t0", "t2")
+    np.testing.assert_array_equal(archive.read("t2"), label)
+    assert [Path(name).read_bytes() for name in ("out/manifest.csv", "out/classes.json")] == before
+    metrics = json.loads(Path("metrics/prepare.json").read_text())
+    assert (metrics["images_corrected"], metrics["corrected_differ_from_labels"]) == (2, 1)
+
+    write_mask(Path("back/v0.png"), label)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("Error: back: v0 is of split val, which nothing learns from")
+    assert LabelArchive("out/corrected.zip").ids == ("t0", "t2")  # what was there stays whole
+
+
+def test_corrected_masks_beside_the_images_are_seen_by_dvc(project):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["dataset"]["corrected"] = "data/Corrected"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_mask(Path("data/Corrected/t2.png"), np.zeros((12, 16)))
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 0, result.output
+    assert "DVC does not see" not in result.output
 
 
 def test_outputs(project):
