@@ -100,7 +100,7 @@ def _add_all(tally, records, label):
 
 
 def _draw(product, split, records, tally, evaluate, classes, block, layers) -> int:
-    """Contact sheets of images that are the same every time, and for the report these and the worst; number of sheets."""
+    """Contact sheets of the gallery, and for the report its images and the worst; returns the number of sheets."""
     fixed = choose(records, evaluate.gallery)
     with output(f"out/gallery/{product}") as folder:
         folder.mkdir()
@@ -108,10 +108,10 @@ def _draw(product, split, records, tally, evaluate, classes, block, layers) -> i
         sheets = write_sheets(folder, product, heading, [block(record) for record in fixed])
     ids = [record.id for record in fixed]
     shown = {*ids, *choose_worst(tally.main.per_image, evaluate.worst)}
-    facts = {"product": product, "split": split, "images": len(records), "main": tally.stands_for}
+    facts = {"product": product, "meaning": MEANING[product], "split": split, "images": len(records)}
     with output(f"out/examples/{product}.zip") as path:
         examples = [record for record in records if record.id in shown]
-        write_examples(path, facts, classes, examples, ids, tally.main.per_image, layers)
+        write_examples(path, facts, tally.stands_for, classes, examples, ids, tally.main.per_image, layers)
     return sheets
 
 

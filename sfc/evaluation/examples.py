@@ -92,15 +92,17 @@ def choose_worst(per_image: Mapping[str, np.ndarray], count: int) -> list[str]:
 def write_examples(
     path: Path,
     facts: Mapping[str, Any],
+    main: str,
     classes: Sequence[str],
     records: Sequence[Record],
     fixed: Sequence[str],
     per_image: Mapping[str, np.ndarray],
     layers: Callable[[Record], list[Layer]],
 ) -> None:
-    """An archive whose index holds `facts` and
+    """An archive whose index holds `facts`, `main` and
 
     - `labels`: name and colour (#rrggbb) of each label-map value, background first, and last those of 255;
+    - `scale`: the colours of activation from 0 to 1;
     - `ious`: of all images that were measured, in percent, the worst first;
     - `examples`: of each of `records` its `id`; `fixed`, whether it is among those that every product shows; `shows`
       and `extra`, label-map values that its mask (without one, its labels) shows, and that the product says beside
@@ -108,7 +110,8 @@ def write_examples(
       `pictures`: `kind` (image, truth, labels, heat), `map`, `label` and `file`.
 
     Args:
-        facts: product, split, `main` (the map that stands for the product) and whatever else the report should know.
+        facts: product, split and whatever else the report should know.
+        main: the map that stands for the product, among those of `layers`.
         records: the examples.
         fixed: ids among them.
         per_image: `Confusion.per_image` of the main map, for all images measured; empty without masks.
@@ -126,14 +129,16 @@ def write_examples(
                     "id": record.id,
                     "fixed": record.id in fixed,
                     "rank": ranks.get(record.id),
-                    **_figures(record, counts, next(layer.values for layer in found if layer.map == facts["main"])),
+                    **_figures(record, counts, next(layer.values for layer in found if layer.map == main)),
                     "pictures": _write_pictures(archive, record, found, len(classes) + 1),
                 }
             )
         archive.finish(
             {
                 **facts,
+                "main": main,
                 "labels": _legend(classes),
+                "scale": [_hex(rgb) for rgb in drawing.heat_colours(np.linspace(0, 1, 5)[None])[0].astype(np.uint8)],
                 "ious": [round(100 * ious[id], 2) for id in worst_first],
                 "examples": examples,
             }
@@ -201,6 +206,8 @@ def _colours(k: int) -> np.ndarray:
 def _legend(classes: Sequence[str]) -> list[dict[str, str]]:
     colours = _colours(len(classes) + 1)
     names = ("background", *classes, "not measured")
-    return [
-        {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*rgb)} for name, rgb in zip(names, colours, strict=True)
-    ]
+    return [{"name": name, "colour": _hex(rgb)} for name, rgb in zip(names, colours, strict=True)]
+
+
+def _hex(rgb: np.ndarray) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
