@@ -191,11 +191,11 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 
 def _label_png(labels: np.ndarray, k: int) -> bytes:
-    """In the colours of `_legend`; 255 becomes value k, so that a short palette will do."""
+    """In the colours of `_legend`, background transparent; 255 becomes value k, so that a short palette will do."""
     image = Image.fromarray(np.where(labels == IGNORE, k, labels).astype(np.uint8))
     image.putpalette(_colours(k).tobytes())
     file = io.BytesIO()
-    image.save(file, format="PNG", optimize=True)
+    image.save(file, format="PNG", optimize=True, transparency=0)
     return file.getvalue()
 
 

@@ -52,7 +52,7 @@ def steps_chart(figures: Sequence[StepFigures]) -> dict[str, Any] | None:
     return {
         "$schema": _SCHEMA,
         "width": "container",
-        "height": {"step": 20, "for": "position"},
+        "height": {"step": 13, "for": "offset"},
         "data": {"values": rows},
         "encoding": y,
         "layer": [
@@ -63,6 +63,7 @@ def steps_chart(figures: Sequence[StepFigures]) -> dict[str, Any] | None:
                         "field": "mIoU",
                         "type": "quantitative",
                         "title": "mIoU, %",
+                        "axis": {"tickCount": 8},
                         "scale": {"domain": [0, max(row["end"] for row in rows) + 10]},
                     },
                     "color": series,
@@ -74,7 +75,7 @@ def steps_chart(figures: Sequence[StepFigures]) -> dict[str, Any] | None:
                 "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
             },
             {
-                "mark": {"type": "tick", "color": "black", "thickness": 2, "size": 14, "strokeDash": [2, 2]},
+                "mark": {"type": "tick", "color": "black", "thickness": 2, "size": 13},
                 "encoding": {"x": {"field": "all background", "type": "quantitative"}},
             },
             {
@@ -156,7 +157,7 @@ def spread_chart(ious: Mapping[str, Sequence[float]]) -> dict[str, Any]:
             for i, count in enumerate(counts)
         ]
     several = len(ious) > 1
-    percent = {"type": "quantitative", "scale": {"domain": [0, 100]}}
+    percent = {"type": "quantitative", "scale": {"domain": [0, 100]}, "bin": {"binned": True, "step": 100 / _BINS}}
     legend = {"orient": "top"} if several else None
     return {
         "$schema": _SCHEMA,
@@ -165,7 +166,12 @@ def spread_chart(ious: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         "data": {"values": rows},
         "mark": {"type": "bar", "opacity": 0.6 if several else 0.9},
         "encoding": {
-            "x": {"field": "from", "title": "IoU of an image, %", **percent},
+            "x": {
+                "field": "from",
+                "bin": {"binned": True, "step": 100 / _BINS},
+                "title": "IoU of an image, %",
+                **percent,
+            },
             "x2": {"field": "to"},
             "y": {"field": "images", "type": "quantitative", "stack": None, "axis": {"tickCount": 3}},
             "color": {"field": "run", "type": "nominal", "sort": None, "title": None, "legend": legend},

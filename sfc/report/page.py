@@ -73,7 +73,7 @@ def report_page(
         "params": params_rows(runs, preset[1]),
         "splits": data_rows(runs[0].metrics.get("prepare", {})),
         "steps": list(zip(steps, differences(steps), strict=True)),
-        "sets": set_names(steps),
+        "sets": set_names(steps, runs[0].params),
         "measured": any(figures.miou is not None for figures in steps),
         "overview": None if overview is None else chart(overview),
         "classes": runs[0].classes,

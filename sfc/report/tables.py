@@ -30,20 +30,17 @@ def data_rows(prepare: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"split": split, **counts} for split, counts in prepare.items() if isinstance(counts, Mapping)]
 
 
-def set_names(figures: Iterable[StepFigures]) -> list[str]:
-    """Names of the class sets that were measured."""
-    return list(dict.fromkeys(name for found in figures for name in found.sets))
+def set_names(figures: Iterable[StepFigures], params: Mapping[str, Any]) -> list[str]:
+    """Names of the class sets that were measured, in the order of evaluate.class_sets."""
+    found = dict.fromkeys(name for figure in figures for name in figure.sets)
+    order = [name.removeprefix("evaluate.class_sets.") for name in params]
+    return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def differences(figures: Sequence[StepFigures]) -> list[float | None]:
     """Of each its mIoU less that of the first run's same step and split; None for the first run's and where unknown."""
     first = {(f.step, f.split): f.miou for f in figures if f.run == figures[0].run}
-    found = []
-    for f in figures:
-        base = first.get((f.step, f.split))
-        known = f.run != figures[0].run and f.miou is not None and base is not None
-        found.append(f.miou - base if known else None)
-    return found
+    return [None if f.run == figures[0].run else _above(f.miou, first.get((f.step, f.split))) for f in figures]
 
 
 def side_by_side(figures: Sequence[StepFigures]) -> list[StepFigures]:
@@ -53,13 +50,25 @@ def side_by_side(figures: Sequence[StepFigures]) -> list[StepFigures]:
 
 
 def class_columns(figures: Sequence[ClassFigures]) -> list[dict[str, Any]]:
-    """A column for each step and run: `step`, `run`, `split`, `main`, and `cells`, class -> its figures."""
+    """A column for each step and run: `step`, `run`, `split`, `main` and `cells`.
+
+    `cells` is class -> measure -> its value and, of all runs but the first, how much that is above the first run's;
+    None where unknown.
+    """
+    first = {(f.step, f.split, f.label): f for f in figures if f.run == figures[0].run}
     columns: dict[tuple[str, str], dict[str, Any]] = {}
     for found in figures:
         about = {"step": found.step, "run": found.run, "split": found.split, "main": found.main, "cells": {}}
-        columns.setdefault((found.step, found.run), about)["cells"][found.label] = found
+        base = first.get((found.step, found.split, found.label)) if found.run != figures[0].run else None
+        columns.setdefault((found.step, found.run), about)["cells"][found.label] = {
+            name: (getattr(found, name), _above(getattr(found, name), getattr(base, name, None))) for name in MEASURES
+        }
     order = {step: place for place, step in enumerate(dict.fromkeys(step for step, _ in columns))}
     return sorted(columns.values(), key=lambda column: order[column["step"]])
+
+
+def _above(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
 
 
 def all_metrics(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, list[Any], bool]]]]:

@@ -93,7 +93,7 @@ function controls(product) {
     make("label", {}, "image", slider, "layer"),
     select("class", [["", `all (${product.examples.length})`], ...counts.filter(([, , n]) => n).map(([i, name, n]) => [String(i), `${name} (${n})`])],
       state.label === null ? "" : String(state.label), (value) => { state.label = value === "" ? null : Number(value); }),
-    product.maps.length > 1 ? select("map", product.maps.map((map) => [map, map === product.main ? `${map}, stands for it` : map]), state.map, (map) => { state.map = map; }) : null,
+    product.maps.length > 1 ? select("map", product.maps.map((map) => [map, map === product.main ? `${map} (main)` : map]), state.map, (map) => { state.map = map; }) : null,
     product.measured ? select("order", orders, state.order, (order) => { state.order = order; }) : null);
 }
 

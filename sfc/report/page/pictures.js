@@ -43,7 +43,7 @@ async function drawMistakes(canvas, product, truthSrc, saidSrc) {
   canvas.height = truth.height;
   const context = canvas.getContext("2d");
   const image = context.createImageData(truth.width, truth.height);
-  const background = packed(product.labels[0].colour);
+  const background = 0; // transparent
   const ignored = packed(product.labels.at(-1).colour);
   truth.values.forEach((value, i) => {
     const undecided = said.values[i] === ignored ? background : said.values[i]; // as it is measured
@@ -94,5 +94,5 @@ function legend(product, view, labels) {
     const ramp = make("span", { class: "ramp", style: `background: linear-gradient(90deg, ${product.scale.join(", ")})` });
     return [make("span", {}, "no activation", ramp, "the most in this image")];
   }
-  return view === "image" ? [] : [...labels].sort((a, b) => a - b).map((i) => entry(product.labels[i].colour, product.labels[i].name));
+  return view === "image" ? [] : [...labels].filter((i) => i).sort((a, b) => a - b).map((i) => entry(product.labels[i].colour, product.labels[i].name));
 }

@@ -41,8 +41,9 @@ const SHADES = { iou: "31, 111, 139", over: "209, 73, 91", under: "48, 99, 142" 
 
 function showMeasure(measure) {
   for (const cell of document.querySelectorAll("#class-table .shade")) {
-    cell.textContent = cell.dataset[measure];
-    const share = parseFloat(cell.textContent) / 100;
+    const difference = cell.dataset[`${measure}Difference`];
+    cell.replaceChildren(cell.dataset[measure] ?? "-", ...(difference ? [make("small", {}, difference)] : []));
+    const share = parseFloat(cell.dataset[measure]) / 100;
     cell.style.background = Number.isNaN(share) ? "" : `rgba(${SHADES[measure]}, ${(0.45 * share).toFixed(3)})`;
   }
   for (const button of document.querySelectorAll("#measure button")) {

@@ -24,11 +24,15 @@ function layersOf(product, example) {
 }
 
 // The same image in every product that shows it.
-function way(example) {
+function way(example, split) {
   const tiles = [];
+  const absent = [];
   for (const product of GALLERY.products) {
     const same = product.examples.find(({ id }) => id === example.id);
-    if (!same) continue;
+    if (!same) {
+      if (product.split === split) absent.push(product.title);
+      continue;
+    }
     founds(same).forEach(([run, found], i) => {
       if (!tiles.length) {
         tiles.push(stack("div", {}, product, found, { view: "image" }, 1, "image"));
@@ -39,7 +43,8 @@ function way(example) {
       tiles.push(stack("div", {}, product, found, { view: "labels", map: product.main }, 0.75, caption));
     });
   }
-  return make("div", { class: "strip" }, ...tiles);
+  const note = absent.length ? `Not among the images that are kept of: ${absent.join(", ")}.` : "";
+  return [make("div", { class: "strip" }, ...tiles), make("p", { class: "note" }, note)];
 }
 
 function wiped(product, entries) {
@@ -99,7 +104,7 @@ function openViewer(product, shown, position) {
     make("div", { class: "legend" }, ...keys.flatMap((view) => legend(product, view, seen))),
     ...figures,
     make("h3", {}, "Through the steps"),
-    way(example));
+    ...way(example, product.split));
   viewer.onkeydown = (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by && shown[position + by] && !event.target.matches("input, select")) again(position + by);
