@@ -28,7 +28,7 @@ def gallery(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
     products = []
     for product, title in titles.items():
         archives = {i: run.examples[product] for i, run in enumerate(runs) if product in run.examples}
-        if not archives:
+        if not any(archive.index["examples"] for archive in archives.values()):
             continue
         examples: dict[str, dict[str, Any]] = {}
         for i, archive in archives.items():

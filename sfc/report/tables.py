@@ -37,10 +37,10 @@ def set_names(figures: Iterable[StepFigures], params: Mapping[str, Any]) -> list
     return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
 
 
-def differences(figures: Sequence[StepFigures]) -> list[float | None]:
+def differences(figures: Sequence[StepFigures], first_run: str) -> list[float | None]:
     """Of each its mIoU less that of the first run's same step and split; None for the first run's and where unknown."""
-    first = {(f.step, f.split): f.miou for f in figures if f.run == figures[0].run}
-    return [None if f.run == figures[0].run else _above(f.miou, first.get((f.step, f.split))) for f in figures]
+    first = {(f.step, f.split): f.miou for f in figures if f.run == first_run}
+    return [None if f.run == first_run else _above(f.miou, first.get((f.step, f.split))) for f in figures]
 
 
 def side_by_side(figures: Sequence[StepFigures]) -> list[StepFigures]:
@@ -49,17 +49,17 @@ def side_by_side(figures: Sequence[StepFigures]) -> list[StepFigures]:
     return sorted(figures, key=lambda f: order[f.step, f.split])
 
 
-def class_columns(figures: Sequence[ClassFigures]) -> list[dict[str, Any]]:
+def class_columns(figures: Sequence[ClassFigures], first_run: str) -> list[dict[str, Any]]:
     """A column for each step and run: `step`, `run`, `split`, `main` and `cells`.
 
     `cells` is class -> measure -> its value and, of all runs but the first, how much that is above the first run's;
     None where unknown.
     """
-    first = {(f.step, f.split, f.label): f for f in figures if f.run == figures[0].run}
+    first = {(f.step, f.split, f.label): f for f in figures if f.run == first_run}
     columns: dict[tuple[str, str], dict[str, Any]] = {}
     for found in figures:
         about = {"step": found.step, "run": found.run, "split": found.split, "main": found.main, "cells": {}}
-        base = first.get((found.step, found.split, found.label)) if found.run != figures[0].run else None
+        base = first.get((found.step, found.split, found.label)) if found.run != first_run else None
         columns.setdefault((found.step, found.run), about)["cells"][found.label] = {
             name: (getattr(found, name), _above(getattr(found, name), getattr(base, name, None))) for name in MEASURES
         }

@@ -36,12 +36,14 @@ function layerOf(found) {
   return { view: state.view, map: state.map, label: heats.includes(state.label) ? state.label : heats[0] ?? null };
 }
 
-function chips(product, found) {
+// The classes of an image with the IoU that each run gives them.
+function chips(product, list) {
+  const union = (name) => [...new Set(list.flatMap(([, found]) => found[name]))].sort((a, b) => a - b);
   const name = (label) => [dot(product.labels[label].colour), product.labels[label].name];
-  const figure = (label) => (label in found.of_class ? ` ${found.of_class[label].toFixed(0)}` : "");
+  const figures = (label) => list.map(([, found]) => found.of_class[label]?.toFixed(0)).filter((text) => text !== undefined);
   return [
-    ...found.shows.map((label) => make("span", { class: "chip" }, ...name(label), figure(label))),
-    ...found.extra.map((label) => make("span", { class: "chip wrong", title: "labelled, but not in the image" }, ...name(label), " not there")),
+    ...union("shows").map((label) => make("span", { class: "chip" }, ...name(label), ` ${figures(label).join(" / ")}`)),
+    ...union("extra").map((label) => make("span", { class: "chip wrong", title: "labelled, but not in the image" }, ...name(label), " not there")),
   ];
 }
 
@@ -61,7 +63,7 @@ function card(product, example, position, shown) {
     return make("div", {}, make("b", {}, text), make("div", { class: "bar" }, make("i", { style: `width: ${value ?? 0}%` })));
   });
   return make("figure", { class: "card" }, make("div", { class: "stacks" }, ...stacks),
-    make("figcaption", {}, ...figures, make("div", {}, ...chips(product, list.at(-1)[1])), make("div", { class: "id" }, example.id)));
+    make("figcaption", {}, ...figures, make("div", {}, ...chips(product, list)), make("div", { class: "id" }, example.id)));
 }
 
 function choice(entries, current, pick, label) {
