@@ -17,8 +17,36 @@ def steps_chart(figures: Sequence[StepFigures]) -> dict[str, Any] | None:
 
     A colour is a run or, of a single run, a split. None where nothing was measured.
     """
+    rows = _step_rows(figures)
+    if not rows:
+        return None
+    legend = {"orient": "top", "labelLimit": 0}
+    end = max(row["end"] for row in rows) + 10  # with room for the label
+    x = {"type": "quantitative", "title": "mIoU, %", "axis": {"tickCount": 8}, "scale": {"domain": [0, end]}}
+    tip = [{"field": name, "type": "nominal"} for name in ("step", "series")]
+    tip += [{"field": f, "type": "quantitative", "format": ".1f"} for f in ("mIoU", "low", "high", "all background")]
+    layers = [
+        (
+            {"type": "bar", "opacity": 0.85},
+            {"x": {"field": "mIoU", **x}, "tooltip": tip, "color": {**_nominal("series"), "legend": legend}},
+        ),
+        ({"type": "rule", "strokeWidth": 2}, {"x": {"field": "low", **x}, "x2": {"field": "high"}}),
+        ({"type": "tick", "color": "black", "thickness": 2, "size": 13}, {"x": {"field": "all background", **x}}),
+        ({"type": "text", "align": "left", "dx": 5}, {"x": {"field": "end", **x}, "text": {"field": "label"}}),
+    ]
+    return {
+        "$schema": _SCHEMA,
+        "width": "container",
+        "height": {"step": 13, "for": "offset"},
+        "data": {"values": rows},
+        "encoding": {"y": {**_nominal("step"), "axis": {"labelLimit": 260}}, "yOffset": _nominal("series")},
+        "layer": [{"mark": mark, "encoding": encoding} for mark, encoding in layers],
+    }
+
+
+def _step_rows(figures: Sequence[StepFigures]) -> list[dict[str, Any]]:
     several = len({found.run for found in figures}) > 1
-    rows = [
+    return [
         {
             "step": f"{found.step} ({found.split})" if several else found.step,
             "series": found.run if several else f"{found.split} images",
@@ -32,61 +60,11 @@ def steps_chart(figures: Sequence[StepFigures]) -> dict[str, Any] | None:
         for found in figures
         if found.miou is not None
     ]
-    if not rows:
-        return None
-    y = {
-        "y": {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
-        "yOffset": {"field": "series", "type": "nominal", "sort": None},
-    }
-    series = {
-        "field": "series",
-        "type": "nominal",
-        "sort": None,
-        "title": None,
-        "legend": {"orient": "top", "labelLimit": 0},
-    }
-    tip = [{"field": name, "type": "nominal"} for name in ("step", "series")]
-    tip += [
-        {"field": name, "type": "quantitative", "format": ".1f"} for name in ("mIoU", "low", "high", "all background")
-    ]
-    return {
-        "$schema": _SCHEMA,
-        "width": "container",
-        "height": {"step": 13, "for": "offset"},
-        "data": {"values": rows},
-        "encoding": y,
-        "layer": [
-            {
-                "mark": {"type": "bar", "opacity": 0.85},
-                "encoding": {
-                    "x": {
-                        "field": "mIoU",
-                        "type": "quantitative",
-                        "title": "mIoU, %",
-                        "axis": {"tickCount": 8},
-                        "scale": {"domain": [0, max(row["end"] for row in rows) + 10]},
-                    },
-                    "color": series,
-                    "tooltip": tip,
-                },
-            },
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
-            },
-            {
-                "mark": {"type": "tick", "color": "black", "thickness": 2, "size": 13},
-                "encoding": {"x": {"field": "all background", "type": "quantitative"}},
-            },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 5},
-                "encoding": {
-                    "x": {"field": "end", "type": "quantitative"},
-                    "text": {"field": "label", "type": "nominal"},
-                },
-            },
-        ],
-    }
+
+
+def _nominal(field: str) -> dict[str, Any]:
+    """Names in the order of the data, without a title."""
+    return {"field": field, "type": "nominal", "sort": None, "title": None}
 
 
 def balance_charts(figures: Sequence[ClassFigures], images: Mapping[str, int]) -> list[dict[str, Any]]:
