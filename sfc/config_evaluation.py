@@ -53,3 +53,4 @@ class Evaluate(Section):
     bootstrap: Bootstrap
     class_sets: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]  # name of the set -> class names
     gallery: Annotated[int, Field(ge=0)]  # images in each gallery
+    worst: Annotated[int, Field(ge=0)]  # images beside these in the report

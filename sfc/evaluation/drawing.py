@@ -23,6 +23,11 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
+def label_colours() -> np.ndarray:
+    """(256, 3) uint8, the colour of each label-map value in pictures."""
+    return _COLOURS
+
+
 def photograph(image: np.ndarray) -> Image.Image:
     """(H, W, 3) uint8 as a tile."""
     return _fit(image, Image.Resampling.BICUBIC)

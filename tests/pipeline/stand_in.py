@@ -33,12 +33,15 @@ def main(module: str, key: str = "") -> None:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 digest.update(file.read_bytes())
-    for name in map(fill, spec["params"]):
+    for name in spec["params"]:
         value = params
-        for part in name.split("."):
+        if name == {"params.yaml": None}:  # all of them
+            digest.update(json.dumps(value).encode())
+            continue
+        for part in fill(name).split("."):
             value = value[part]
         digest.update(json.dumps(value).encode())
-    for out in [*spec.get("outs", []), *spec["metrics"]]:
+    for out in [*spec.get("outs", []), *spec.get("metrics", [])]:
         path = Path(fill(out if isinstance(out, str) else next(iter(out))))
         _write(path, _method(params) if path.name == "method.json" else digest.hexdigest())
 

@@ -34,7 +34,7 @@ def clone(real, tmp_path_factory) -> Project:
 
 
 def test_all_stages_run_once(real):
-    assert len(real.first_run) == 14
+    assert len(real.first_run) == 15
     assert real.repro() == []
 
 
@@ -62,15 +62,29 @@ def test_plots_show_curves_classes_confusions_and_galleries(real):
         assert len(re.findall(rf'<img src="static/[^"]*{product}_1\.png"', page)) == 1
 
 
+def test_the_report_shows_what_was_run(real):
+    page = (real.root / "out/report.html").read_text()
+    assert "<code>evaluate.gallery</code>" in page  # 2, as in no preset
+    assert len(re.findall('"kind":"truth"', page)) >= 4  # of each product an image with its mask
+    assert page.count("<details><summary>") == len(yaml.safe_load((real.root / "dvc.yaml").read_text())["metrics"])
+
+
 def test_a_changed_param_shows_in_the_metrics_and_can_be_taken_back(real):
-    output = real.dvc("exp", "run", "-S", "seg.steps=2", "-S", "seg.lr=1e-5")
+    output = real.dvc("exp", "run", "--name", "fewer", "-S", "seg.steps=2", "-S", "seg.lr=1e-5")
     assert stages_run(output)[0] == "train_seg"
-    assert set(stages_run(output)) <= {"train_seg", "predict", "evaluate@seg"}
+    assert set(stages_run(output)) <= {"train_seg", "predict", "evaluate@seg", "report"}
     assert real.lock()["train_seg"]["params"]["params.yaml"]["seg"]["lr"] == 0.00001
     diff = json.loads(real.dvc("metrics", "diff", "--json"))["metrics/train_seg.json"]
     assert diff["steps"] == {"old": 3, "new": 2, "diff": -1}
     real.put()
     assert real.repro() == []
+    report = real.run(sys.executable, "-m", "stages.report", "main", "fewer")
+    assert "report: out/comparison.html" in report
+    page = (real.root / "out/comparison.html").read_text()
+    assert '"rev":"main"' in page
+    assert '"rev":"fewer"' in page
+    assert "<code>seg.steps</code></td>" in page
+    assert real.repro() == []  # the report itself is left alone
 
 
 def test_corrected_masks_train_the_segmentation_again_and_no_cam(real):
@@ -120,7 +134,8 @@ def test_queued_experiments_run_side_by_side(real):
     assert len(names) == 2, status
     for name in names:
         ran = stages_run(real.dvc("queue", "logs", name))
-        assert ran in (["evaluate@cam"], ["evaluate@cam", "analyse"])  # the second only where the rates changed
+        # the second only where the rates changed
+        assert ran in (["evaluate@cam", "report"], ["evaluate@cam", "analyse", "report"])
 
 
 def test_another_clone_pulls_everything_and_runs_nothing(real, clone):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.example_archive import ExampleArchive
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.evaluate import main
@@ -22,7 +23,7 @@ class Project:
 
     def __init__(self, folder, preset):
         params = yaml.safe_load(preset.read_text())
-        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3}
+        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3, "worst": 1}
         self.folder, self.params, self.truth = folder, params, {}
         for name in ("out", "metrics", "plots", "masks"):
             (folder / name).mkdir()
@@ -67,6 +68,10 @@ class Project:
 
     def metrics(self, product):
         return json.loads((self.folder / f"metrics/evaluate_{product}.json").read_text())
+
+    def examples(self, product):
+        content = (self.folder / f"out/examples/{product}.zip").read_bytes()
+        return ExampleArchive(content, source=product).index
 
     def per_class(self, product):
         with (self.folder / f"plots/evaluate_{product}_per_class.csv").open() as file:
@@ -165,12 +170,25 @@ def test_without_masks_it_says_so_and_completes(project):
     assert (project.folder / "out/gallery/crf/crf_1.png").is_file()
 
 
+def test_examples_are_the_gallery_and_the_worst(project):
+    project.params["evaluate"] |= {"gallery": 2, "worst": 1}
+    project.write()
+    project.archive("crf.zip", "train", lambda labels: np.where(labels == 2, 0, labels).astype(np.uint8))
+    assert project.run("crf").exit_code == 0
+    found = project.examples("crf")
+    assert (found["product"], found["split"], found["images"], found["main"]) == ("crf", "train", 4, "labels")
+    assert sum(example["fixed"] for example in found["examples"]) == 2
+    assert min(example["rank"] for example in found["examples"]) == 1
+    assert len(found["ious"]) == 4
+
+
 def test_no_gallery_is_an_empty_folder(project):
-    project.params["evaluate"]["gallery"] = 0
+    project.params["evaluate"] |= {"gallery": 0, "worst": 0}
     project.write()
     project.archive("crf.zip", "train")
     assert project.run("crf").exit_code == 0
     assert list((project.folder / "out/gallery/crf").iterdir()) == []
+    assert project.examples("crf")["examples"] == []
 
 
 def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypatch):
@@ -181,10 +199,12 @@ def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypa
         monkeypatch.setenv("SFC_WORKERS", workers)
         assert project.run("cam").exit_code == project.run("crf").exit_code == 0
         files = [
-            p for name in ("metrics", "plots", "out/gallery") for p in sorted((project.folder / name).rglob("*.*"))
+            p
+            for name in ("metrics", "plots", "out/gallery", "out/examples")
+            for p in sorted((project.folder / name).rglob("*.*"))
         ]
         runs.append({path.name: path.read_bytes() for path in files})
-    assert len(runs[0]) == 8
+    assert len(runs[0]) == 10
     assert runs[0] == runs[1]
 
 
@@ -215,6 +235,7 @@ def test_bad_products_are_one_line_errors_that_leave_no_output(project, change, 
     assert re.search(f"^Error: .*{message}.*$", result.output, re.MULTILINE), result.output
     assert not (project.folder / "metrics/evaluate_crf.json").exists()
     assert not (project.folder / "out/gallery").exists()
+    assert not (project.folder / "out/examples").exists()
 
 
 def test_missing_product_names_the_file(project):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.params import field_names, known_sections, parse_params, read_yaml
 from stages import preset
+from stages._presets import flat
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -120,8 +121,8 @@ def test_every_preset_is_complete_once_written(project, path):
     params = parse_params(read_yaml(project.read_text(), source="params.yaml"))
     assert set(params.sections) == set(known_sections())
     assert len(project.read_text().splitlines()) >= len((ROOT / "presets/voc12.yaml").read_text().splitlines()) - 5
-    values = preset._flat(read_yaml(project.read_text(), source="params.yaml"))
-    for name, value in preset._flat(read_yaml(path.read_text(), source=path.stem)).items():
+    values = flat(read_yaml(project.read_text(), source="params.yaml"))
+    for name, value in flat(read_yaml(path.read_text(), source=path.stem)).items():
         assert values[name] == value
 
 
