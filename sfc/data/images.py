@@ -212,13 +212,24 @@ def voc_palette() -> np.ndarray:
     return np.packbits(bits.reshape(256, 8, 3), axis=1)[:, 0]
 
 
-_PALETTE = voc_palette().tobytes()
+_PALETTE = voc_palette()
 
 
-def palette_png(label: np.ndarray, *, optimize: bool = False) -> bytes:
-    """A label map (H, W) uint8 as a PNG file in VOC's colours; `optimize`: smaller, and slower to write."""
+def class_palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """VOC's R, G, B of the background and of each class."""
+    return tuple((r, g, b) for r, g, b in _PALETTE[: 1 + len(classes)].tolist())
+
+
+def palette_png(label: np.ndarray, *, palette: Sequence[tuple[int, int, int]] = (), optimize: bool = False) -> bytes:
+    """A label map (H, W) uint8 as a PNG file; `optimize`: smaller, and slower to write.
+
+    Args:
+        palette: R, G, B of the first label values; the others have VOC's colours.
+    """
+    colours = _PALETTE.copy()
+    colours[: len(palette)] = np.reshape(palette, (-1, 3))
     image = Image.fromarray(label)
-    image.putpalette(_PALETTE)
+    image.putpalette(colours.tobytes())
     png = io.BytesIO()
     image.save(png, format="PNG", optimize=optimize)
     return png.getvalue()

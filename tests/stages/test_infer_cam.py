@@ -46,7 +46,7 @@ def _project(folder, images):
         bkg_before_pcm=True,
         prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )
-    save_cam_network(network, folder / "out/cam.safetensors", method="sfc")
+    save_cam_network(network, folder / "out/cam.safetensors", method="sfc", classes=CLASSES, params={})
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["cam"] |= {"splits": ["train", "val"], "scales": [1.0, 0.5], "precision": "fp32"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

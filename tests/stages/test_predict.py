@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch):
     mask = tmp_path / "no mask.png"
     records = [record(tmp_path / f"im{i}.png", size, split="val", mask=mask, seed=i) for i, size in enumerate(SIZES)]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
-    write_model(3)
+    write_model("cat", "dog")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["predict"] |= {"precision": "fp32", "batch_size": 2, "flip": True}
     params["predict"]["crf"]["enabled"] = False
@@ -41,11 +41,11 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_model(num_classes):
+def write_model(*classes):
     torch.manual_seed(0)
-    network = DeepLabV2(arch="resnet18", num_classes=num_classes, atrous_rates=(1, 2), image_scale=1.0)
+    network = DeepLabV2(arch="resnet18", num_classes=1 + len(classes), atrous_rates=(1, 2), image_scale=1.0)
     torch.nn.init.normal_(network.aspp.branches[0].weight, std=0.3)
-    save_segmenter(network, "out/seg.safetensors")
+    save_segmenter(network, "out/seg.safetensors", classes=classes, params={})
 
 
 def run():
@@ -99,8 +99,10 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     assert Path("out/predictions.zip").read_bytes() == alone
 
 
-def test_refuses_a_model_of_other_classes(project):
-    write_model(4)
+@pytest.mark.parametrize("classes", [("cat", "dog", "cow"), ("dog", "cat")])
+def test_refuses_a_model_of_other_classes(project, classes):
+    write_model(*classes)
     done = run()
     assert done.exit_code == 1
-    assert "out/seg.safetensors tells apart 3 classes" in done.output.splitlines()[-1]
+    wanted = f"tells apart {len(classes)} classes ({', '.join(classes)}), out/classes.json has 2 (cat, dog); run the "
+    assert f"out/seg.safetensors {wanted}stage train_seg again" in done.output.splitlines()[-1]
