@@ -21,6 +21,7 @@ from sfc.errors import UserError
 _MAX_16_BIT = 65535
 _PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow has many more; for EPS it would run Ghostscript
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 IGNORE = 255  # label value that is neither background nor a class
 
 
@@ -64,6 +65,15 @@ def decode_image(path: Path | str, content: bytes) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width that `read_image` would give, from the file's header; UserError where that is broken."""
+    with _opened(path, read_content(path)) as image:
+        if image.format == "TIFF":
+            image.load()  # which applies the orientation
+        width, height = image.size
+        return height, width
 
 
 def read_record(record: Record) -> np.ndarray:

@@ -20,11 +20,16 @@ def _scaled(images: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return images
     if torch.compiler.is_exporting():  # sides are symbols then, of which int() and max() would make numbers
-        ratio = Fraction(scale).limit_denominator(1000)
+        ratio = ratio_of(scale)
         size = [torch.sym_max(1, side * ratio.numerator // ratio.denominator) for side in images.shape[2:]]
     else:
         size = [max(1, int(side * scale)) for side in images.shape[2:]]
     return resized(images, size, align_corners=False)
+
+
+def ratio_of(scale: float) -> Fraction:
+    """A scale as it was written, in whole numbers, which a graph multiplies its sides with exactly."""
+    return Fraction(scale).limit_denominator(1000)
 
 
 def merged(pyramid: Sequence[Tensor], *, merge: str, align_corners: bool) -> Tensor:

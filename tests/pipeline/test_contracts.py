@@ -96,6 +96,10 @@ MAY_IMPORT = {
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
     "evaluation": {*TOP, "data", "fusion", "label_archive", "localization"},
     "analysis": {*TOP, "calibration", "data"},
+    "deployment": {
+        *(TOP | NETWORKS),
+        *("data", "dense_crf", "evaluation", "fusion", "label_table", "segmentation"),
+    },
 }
 
 
