@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,8 +48,8 @@ class WholeImages(nn.Module):
 def as_pillow_resizes(images: Tensor, scale: float) -> Tensor:
     """(B, 3, H, W) uint8 to float32 of whole numbers, resized as `sfc.data.images.resize_image` by `scale`.
 
-    Pillow's bicubic filter takes rows and columns one after the other and rounds in between; its fixed-point weights
-    leave one value in 200 apart by 1.
+    Pillow's bicubic filter takes rows and columns one after the other and rounds in between; its weights are whole
+    numbers, which leaves a few values in 100 apart by 1 or 2.
     """
     height, width = images.shape[2:]
     across = _bicubic(images.float(), (height, rounded_side(width, scale)))
@@ -102,9 +103,11 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, known: dict[st
             "ONNX needs the packages onnx and onnxscript, this project's extra export; pip install '.[export]' "
             "installs them"
         ) from None
-    written = torch.onnx.export(
-        program, dynamo=True, input_names=[INPUT], output_names=[LOGITS, LABELS], external_data=False, verbose=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own functions
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=[INPUT], output_names=[LOGITS, LABELS], external_data=False, verbose=False
+        )
     graph = written.model.graph
     for node in graph.all_nodes():
         node.metadata_props.clear()  # lines and paths of the code that was traced
