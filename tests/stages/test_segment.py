@@ -192,9 +192,9 @@ def test_cams_are_those_of_the_stages(folder):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["crf"] |= {"iterations": 2}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    run(segment, ".", "--out", "o", "--cam", "--labels", "out/manifest.csv")
+    run(segment, "*.png", "--out", "o", "--cam", "--labels", "out/manifest.csv")
     run(crf)
-    run(segment, ".", "--out", "refined", "--cam", "--labels", "out/manifest.csv", "--crf")
+    run(segment, "*.png", "--out", "refined", "--cam", "--labels", "out/manifest.csv", "--crf")
     rule = CamRule(CamStore("out/cams"), **params["fusion"]["sfc"]["eval"])
     refined = LabelArchive("out/crf.zip")
     classes = read_manifest("out/manifest.csv", "out/classes.json").classes
