@@ -21,7 +21,7 @@ from sfc.deployment.cams import CamResults
 from sfc.deployment.exported import ExportedModel
 from sfc.deployment.known_labels import known_classes
 from sfc.deployment.overlay import heat_overlay, label_overlay
-from sfc.deployment.sources import find_images
+from sfc.deployment.sources import TABLE, find_images
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams, ready
 from sfc.memory import keep_freed_memory
@@ -201,7 +201,7 @@ def _write_all(results: Iterator[Result], job: _Job, facts: ModelFacts, folder: 
     ):
         rows[id] = row
     names = [BACKGROUND, *facts.classes]
-    with output(folder / "segments.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+    with output(folder / TABLE) as path, open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         measures = [f"{name}_{what}" for name in names for what in ("pixels", "share")]
         table.writerow(["image", "height", "width", *measures])

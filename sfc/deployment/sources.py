@@ -10,6 +10,8 @@ from pathlib import Path
 from sfc.data.images import SUFFIXES
 from sfc.errors import UserError
 
+TABLE = "segments.csv"  # stands in every folder of results
+
 
 def find_images(sources: Sequence[str], *, skip: Path) -> dict[str, Path]:
     """Id -> image file, in the order of the sources, of folders and globs by name.
@@ -19,9 +21,10 @@ def find_images(sources: Sequence[str], *, skip: Path) -> dict[str, Path]:
 
     Args:
         sources: of each an image file; a folder, of which all images are meant, those of its folders included; a glob;
-            or a text file NAME.txt with a path a line, from where the command runs or else from the list. What is
-            named by a folder or glob is an image if it ends as one (`SUFFIXES`) and does not begin with a dot.
-        skip: nothing in this folder is taken: earlier results may lie in a folder of images.
+            or a text file NAME.txt with a path a line, from where the command runs or else from the list. What a
+            folder or glob names is an image if it ends as one (`SUFFIXES`), does not begin with a dot, and lies in no
+            folder of earlier results, which has a `TABLE`.
+        skip: nothing in this folder is taken.
 
     Raises:
         UserError: a source is nothing of this, or holds no image; or two images have one id.
@@ -59,7 +62,12 @@ def _images_of(source: str) -> Iterator[tuple[str, Path]]:
 
 
 def _below(folder: Path, paths: Iterator[Path], source: str) -> Iterator[tuple[str, Path]]:
-    images = sorted(p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    results = {table.parent for table in folder.rglob(TABLE)}
+    images = sorted(
+        p
+        for p in paths
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file() and results.isdisjoint(p.parents)
+    )
     if not images:
         raise UserError(f"{source}: no image there (a file that ends in {', '.join(SUFFIXES)})")
     for image in images:

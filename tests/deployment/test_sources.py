@@ -34,6 +34,12 @@ def test_a_folder_with_its_folders_but_not_its_results(tree):
     assert found("in") == {"a": "in/a.png", "b": "in/b.JPG", "sub/a": "in/sub/a.webp", "v.1": "in/v.1.jpeg"}
 
 
+def test_earlier_results_elsewhere_are_no_images(tree):
+    Path("in/sub/segments.csv").touch()
+    assert found("in") == {"a": "in/a.png", "b": "in/b.JPG", "v.1": "in/v.1.jpeg"}
+    assert found("in/sub/a.webp") == {"a": "in/sub/a.webp"}
+
+
 def test_files_globs_and_an_image_named_twice(tree):
     assert found("in/b.JPG") == {"b": "in/b.JPG"}
     assert found("in/*.png", "in/a.png") == {"a": "in/a.png"}
