@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import torch
-
-from sfc.backbone import fold_batch_norm
 from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
-from sfc.localization.multiscale import infer_cams
+from sfc.localization.multiscale import infer_cams, ready
 from sfc.localization.store import CamStore, CamWriter, empty_maps
 from sfc.methods import load_cam_network
+from sfc.model_file import CAM, read_facts
 from sfc.training import distributed
 from stages._stage import device, progress, say, shared_folder, stage, workers, write_json
+
+MODEL = "out/cam.safetensors"
 
 
 @stage(
     "Infer the CAMs of the trained method, of all its kinds at all scales.",
-    reads="out/manifest.csv, out/classes.json, out/cam.safetensors, the images",
+    reads=f"out/manifest.csv, out/classes.json, {MODEL}, the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
 )
 def main(cam: Cam) -> str:
@@ -30,12 +30,8 @@ def main(cam: Cam) -> str:
         raise UserError("cam.splits: the manifest has no image in any of these splits; name train")
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
-    network = load_cam_network("out/cam.safetensors", target)
-    if cam.pcm_iters is not None:
-        network.pcm_iters = cam.pcm_iters
-    fold_batch_norm(network.backbone)
-    dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
-    network = network.to(dtype=dtype, memory_format=torch.channels_last)
+    read_facts(MODEL, task=CAM).check_classes(manifest.classes, MODEL)
+    network = ready(load_cam_network(MODEL, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
     with shared_folder("out/cams") as folder:

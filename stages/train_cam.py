@@ -74,7 +74,13 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
         optimiser=_optimiser(objective.network, train_cam),
         lr_factor=lr_factor,
         clip_norm=train_cam.clip_norm,
-        save=partial(_save, objective=objective, method=method.name, classes=manifest.classes),
+        save=partial(
+            _save,
+            objective=objective,
+            method=method.name,
+            classes=manifest.classes,
+            params={name: read.model_dump(mode="json") for name, read in {"train_cam": train_cam, **sections}.items()},
+        ),
         losses=method.losses,
         measures=method.measures,
         warning=method.warning,
@@ -117,8 +123,8 @@ def _distribution_coefficients(
     return dc
 
 
-def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...]) -> None:
-    save_cam_network(objective.network, path, method=method)
+def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...], params: dict[str, dict]) -> None:
+    save_cam_network(objective.network, path, method=method, classes=classes, params=params)
     with output("plots/train_cam_gradients.csv") as gradients:
         write_gradients(objective.gradients, gradients, classes)
 

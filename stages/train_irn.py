@@ -63,7 +63,7 @@ def main(irn: Irn) -> str:
         optimiser=sgd([group], momentum=irn.momentum),
         lr_factor=poly(steps, irn.power),
         clip_norm=irn.clip_norm,
-        save=partial(save_irn, objective.network),
+        save=partial(save_irn, objective.network, params={"irn": irn.model_dump(mode="json")}),
         losses=("positive", "negative"),
         facts={"images": len(mix.used)},
     )

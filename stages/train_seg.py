@@ -75,7 +75,7 @@ def main(seg: Seg) -> str:
         optimiser=sgd(groups, momentum=seg.momentum),
         lr_factor=poly(seg.steps, seg.power),
         clip_norm=None,
-        save=partial(save_segmenter, network),
+        save=partial(save_segmenter, network, classes=manifest.classes, params={"seg": seg.model_dump(mode="json")}),
         losses=(),
         facts={"images": len(mix.used), "classes": num_classes, **by_hand},
     )

@@ -11,7 +11,6 @@ test name.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 from sfc.data.manifest import Manifest, Record
 from sfc.errors import UserError, refuse
-from sfc.label_table import class_indices, composed, read_cells
+from sfc.label_table import class_indices, composed, read_cells, split_names
 from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
@@ -121,10 +120,10 @@ def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Pat
 def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     """The rows of the table; UserError that lists the first several faults."""
     lines = read_cells(path, needed=_NEEDED, optional=("mask", "split"), apart=";")
-    separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|,")
+    named = split_names([cells["classes"] for _, cells in lines])
     rows: dict[str, _Row] = {}
     problems = []
-    for line, cells in lines:
+    for (line, cells), names in zip(lines, named, strict=True):
         try:
             image, mask = _inside(cells["image"], "image"), _inside(cells.get("mask", ""), "mask")
             if not image:
@@ -140,7 +139,7 @@ def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
             if split is None:
                 values = ", ".join(value for value in roles if value)
                 raise UserError(f"split {cells['split']!r} is none of dataset.train, val and test ({values})")
-            rows[id] = _Row(line, id, image, mask, split, _names(cells["classes"], separated))
+            rows[id] = _Row(line, id, image, mask, split, names)
         except UserError as error:
             problems.append(f"line {line}: {error}")
     refuse(str(path), problems)
@@ -153,12 +152,6 @@ def _inside(text: str, column: str) -> str:
     if path.anchor or ".." in path.parts or (text and not path.name):
         raise UserError(f"{column} {text} must be a file's path from dataset.root")
     return path.as_posix() if text else ""
-
-
-def _names(cell: str, separated: bool) -> tuple[str, ...]:
-    """The class names of a cell, each once."""
-    parts = re.split("[;|,]", cell) if separated else cell.split()
-    return tuple(dict.fromkeys("_".join(part.split()) for part in parts if part.strip()))
 
 
 def _refuse_spellings(path: Path, names: Sequence[str]) -> None:

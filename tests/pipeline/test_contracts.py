@@ -100,6 +100,10 @@ MAY_IMPORT = {
     "example_archive": TOP,
     "analysis": {*TOP, "calibration", "data"},
     "report": {*TOP, "example_archive"},
+    "deployment": {
+        *(TOP | NETWORKS),
+        *("data", "dense_crf", "evaluation", "fusion", "label_table", "segmentation"),
+    },
 }
 
 

@@ -47,7 +47,7 @@ def project(tmp_path, monkeypatch):
     cams.finish()
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     torch.manual_seed(0)
-    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors")
+    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors", params={})
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "0")
     set_params("irn")

@@ -9,8 +9,11 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from sfc import __version__
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.model_file import SEGMENTATION, read_facts
+from sfc.params import load_params
 from sfc.segmentation.largefov import LargeFOV
 from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main
@@ -68,6 +71,9 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     done = run()
     assert done.exit_code == 0, done.output
     assert load_segmenter("out/seg.safetensors", "cpu").num_classes == 3
+    facts = read_facts("out/seg.safetensors", task=SEGMENTATION)
+    assert (facts.classes, facts.version) == (("cat", "dog"), __version__)
+    assert facts.params == {"seg": load_params().get("seg").model_dump(mode="json")}
     assert (project / "plots/train_seg.csv").read_text().splitlines()[0] == "step,loss,value"
     metrics = json.loads((project / "metrics/train_seg.json").read_text())
     assert {name: metrics[name] for name in ("steps", "images", "classes")} == {"steps": 3, "images": 6, "classes": 3}
