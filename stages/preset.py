@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from ruamel.yaml import YAML
 
 from sfc.errors import UserError
 from sfc.params import parse_params, read_text, read_yaml
 from stages._overlay import overlaid
 from stages._stage import output
+from stages._text import first_sentence
 
 PARAMS, PRESETS, COMPLETE = Path("params.yaml"), Path("presets"), "voc12"
+INSTALLED = Path(__file__).with_name("presets")  # in a checkout a link to the folder presets/
 ABSENT = "-"
 
 
+def _presets() -> dict[str, Path]:
+    """Presets by name: those in the folder presets/ here, and of this package those that it lacks."""
+    found = {path.stem: path for folder in (INSTALLED, PRESETS) for path in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(n, help=_summary(path)) for n, path in _presets().items() if n.startswith(incomplete)]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete)
 @click.option("--force", is_flag=True, help="Overwrite edits of params.yaml that git does not have.")
 def main(name: str | None, force: bool) -> None:
     """Make params.yaml the preset NAME and print which params change; without NAME, list the presets.
@@ -30,14 +42,14 @@ def main(name: str | None, force: bool) -> None:
     presets/voc12.yaml is a complete params file. Every other one says what differs from it; params.yaml is then
     presets/voc12.yaml with these values and their comments.
     """
-    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    presets = _presets()
     if name is None:
         for stem, path in presets.items():
             click.echo(f"{stem:14} {_summary(path)}")
         return
     try:
         if name not in presets:
-            raise UserError(f"there is no preset {name}; there are {', '.join(presets) or 'none in presets/'}")
+            raise UserError(f"there is no preset {name}; there are {', '.join(presets)}")
         source = str(presets[name])
         text = preset_text(presets[name])
         values = read_yaml(text, source=source)
@@ -59,11 +71,13 @@ def preset_text(path: Path) -> str:
     """The complete params file that a preset stands for, comments included; not checked.
 
     Raises:
-        UserError: it cannot be read; there is a slip in the complete preset beside it; or as `overlaid`.
+        UserError: it cannot be read; there is a slip in the complete preset (beside it, else the packaged one); or as
+            `overlaid`.
     """
     if path.stem == COMPLETE:
         return read_text(path)
-    complete = path.with_stem(COMPLETE)
+    beside = path.with_stem(COMPLETE)
+    complete = beside if beside.exists() else _presets().get(COMPLETE, beside)
     base = read_text(complete)
     parse_params(read_yaml(base, source=str(complete)), source=str(complete))  # it may have been edited
     return overlaid(base, read_text(path), source=str(path))
@@ -76,7 +90,7 @@ def _summary(path: Path) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    return re.split(r"\.(?: +(?=[A-Z])|$)", " ".join(lines))[0]
+    return first_sentence(" ".join(lines))
 
 
 def _would_be_lost(presets: Iterable[Path]) -> bool:
