@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
-from sfc.data.manifest import Manifest, write_manifest
+from sfc.data.manifest import Manifest, write_manifest, write_tuning
+from sfc.errors import refuse
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
@@ -41,7 +42,7 @@ READERS = {
 @stage(
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
     reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
-    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
+    writes="out/manifest.csv, out/classes.json, out/tuning.json, out/masks/ (drawn ones alone), metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
@@ -52,6 +53,7 @@ def main(dataset: Dataset) -> str:
         output("out/masks") as drawn,
         output("out/manifest.csv") as csv_path,
         output("out/classes.json") as classes_path,
+        output("out/tuning.json") as tuning_path,
     ):
         drawn.mkdir()
         if reader.draws:
@@ -62,7 +64,10 @@ def main(dataset: Dataset) -> str:
             workers=workers(),
             progress=_shown,
         )
+        unknown = sorted(set(dataset.tuning) - {record.id for record in manifest.records})
+        refuse("dataset.tuning", [f"the data set has no image {id}; remove it" for id in unknown])
         write_manifest(manifest, csv_path, classes_path)
+        write_tuning(dataset.tuning, tuning_path)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
