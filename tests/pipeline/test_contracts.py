@@ -95,6 +95,7 @@ MAY_IMPORT = {
     "walk": {*TOP, *NETWORKS, "data", "fusion", "irn", "localization"},
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
     "evaluation": {*TOP, "data", "fusion", "label_archive", "localization"},
+    "offsets": {*TOP, "data", "dense_crf", "evaluation", "fusion", "localization"},
     "analysis": {*TOP, "calibration", "data"},
 }
 
