@@ -58,16 +58,19 @@ class Dataset(Section):
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
     negatives: bool  # whether training images that are known to show none of the classes stay
     corrected: str | None  # folder of masks that a person corrected, which stand for pseudo-labels
+    tuning: tuple[str, ...]  # ids of images on whose masks something was chosen: no figure counts them
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Dataset:
         for name, value in self:
-            if value is not None and name not in ("kind", "root", "corrected", *DATASET_FIELDS[self.kind]):
+            if value is not None and name not in ("kind", "root", "corrected", "tuning", *DATASET_FIELDS[self.kind]):
                 raise ValueError(f"{name}: has no meaning for kind {self.kind}; set it to null")
         if self.kind == "table" and self.labels is None:
             raise ValueError("labels: name the table (image,classes and, if you like, mask and split)")
         if len({self.train, self.val, self.test}) < 3:
             raise ValueError("train: train, val and test must differ")
+        if len(set(self.tuning)) < len(self.tuning):
+            raise ValueError("tuning: an image is listed twice; remove one")
         return self
 
 

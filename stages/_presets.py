@@ -11,23 +11,27 @@ from ruamel.yaml import YAML
 from sfc.params import parse_params, read_text, read_yaml
 from stages._overlay import overlaid
 
-COMPLETE = "voc12"
+PRESETS, COMPLETE = Path("presets"), "voc12"
+INSTALLED = Path(__file__).with_name("presets")  # in a checkout a link to the folder presets/
 
 
 def preset_paths() -> dict[str, Path]:
-    """Name of each preset -> its file, by name."""
-    return {path.stem: path for path in sorted(Path("presets").glob("*.yaml"))}
+    """Presets by name: those in the folder presets/ here, and of this package those that it lacks."""
+    found = {path.stem: path for folder in (INSTALLED, PRESETS) for path in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 def preset_text(path: Path) -> str:
     """The complete params file that a preset stands for, comments included; not checked.
 
     Raises:
-        UserError: it cannot be read; there is a slip in the complete preset beside it; or as `overlaid`.
+        UserError: it cannot be read; there is a slip in the complete preset (beside it, else the packaged one); or as
+            `overlaid`.
     """
     if path.stem == COMPLETE:
         return read_text(path)
-    complete = path.with_stem(COMPLETE)
+    beside = path.with_stem(COMPLETE)
+    complete = beside if beside.exists() else preset_paths().get(COMPLETE, beside)
     base = read_text(complete)
     parse_params(read_yaml(base, source=str(complete)), source=str(complete))  # it may have been edited
     return overlaid(base, read_text(path), source=str(path))

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from sfc.analysis.images import shared_features
-from sfc.analysis.summary import activations, end_means, ends, head_to_tail, spread_over_classes
+from sfc.analysis.summary import activations, end_means, ends, head_to_tail
 from sfc.analysis.tables import read_rates, write_cosines, write_rates
 from sfc.config import Analyse
 from sfc.data.manifest import read_manifest
+from sfc.data.spread import spread_over_classes
 from sfc.methods import load_cam_network
 from stages._stage import device, output, progress, say, stage, workers, write_json
 
@@ -24,12 +25,12 @@ PROTOCOL = {
     "Before and after calibration: within a model, the first kind of CAM against the one that stands for the method "
     "(SFC: classifier-weight CAM and the sum of Eq. 9); between models, dvc metrics diff and dvc plots diff of an "
     "experiment without the losses.",
-    reads="out/manifest.csv, classes.json, cam.safetensors; plots/train_cam_gradients.csv and "
+    reads="out/manifest.csv, classes.json, tuning.json, cam.safetensors; plots/train_cam_gradients.csv and "
     "evaluate_cam_per_class.csv; the images, and masks where there are any",
     writes="metrics/analyse.json, plots/analyse_cosines.csv, plots/analyse_rates.csv",
 )
 def main(analyse: Analyse) -> str:
-    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     records = manifest.split(analyse.split)
     with_mask = [record for record in records if record.mask and record.labels]
     pixels, records = ("masks", with_mask) if with_mask else ("seeds", records)

@@ -41,12 +41,12 @@ MEANING = {
 @click.argument("product", type=click.Choice(list(PATHS)))
 @stage(
     "Measure a product against the masks of the images it covers (the fusion is for cam alone).",
-    reads=f"out/manifest.csv, out/classes.json, the masks; {', '.join(PATHS.values())}",
+    reads=f"out/manifest.csv, out/classes.json, out/tuning.json, the masks; {', '.join(PATHS.values())}",
     writes="metrics/evaluate_PRODUCT.json, plots/evaluate_PRODUCT_per_class.csv and _confusion.json, "
     "out/gallery/PRODUCT/, out/examples/PRODUCT.zip",
 )
 def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
-    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
     bootstrap = Bootstrap(**evaluate.bootstrap.model_dump())
     ids, new_tally, block, layers = _open(product, manifest.classes, evaluate.sweep, fusion)
@@ -55,11 +55,13 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
     splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
     for split, records in splits.items():
         with_mask = [record for record in records if record.mask]
-        metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask)}
+        used_up = sum(record.id in manifest.tuning for record in records)
+        metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask) - used_up}
+        metrics[split] |= {"images_for_tuning": used_up} if used_up else {}
         tally = new_tally()
         if with_mask:
             _add_all(tally, with_mask, f"{product} on {split}")
-            metrics[split] |= {"protocol": tally.protocol(split), "stands_for": tally.stands_for}
+            metrics[split] |= {"protocol": tally.protocol(split) + _tuned(used_up), "stands_for": tally.stands_for}
             metrics[split] |= tally.metrics(sets, bootstrap)
         else:
             metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
@@ -113,6 +115,10 @@ def _draw(product, split, records, tally, evaluate, classes, block, layers) -> i
         examples = [record for record in records if record.id in shown]
         write_examples(path, facts, tally.stands_for, classes, examples, ids, tally.main.per_image, layers)
     return sheets
+
+
+def _tuned(used_up):
+    return f"; offsets were chosen on the masks of {used_up:,} other images, which are not counted" if used_up else ""
 
 
 def _why_nothing(records):

@@ -12,8 +12,9 @@ import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
 from sfc.data.images import IGNORE
-from sfc.data.manifest import Manifest, write_manifest
+from sfc.data.manifest import Manifest, write_manifest, write_tuning
 from sfc.data.negatives import check_told_apart
+from sfc.errors import refuse
 from sfc.exchange.corrected import read_corrected
 from sfc.label_archive import LabelArchiveWriter
 from sfc.readers.coco import read_coco
@@ -47,7 +48,8 @@ READERS = {
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
     reads="the folder dataset.root in the layout of dataset.kind; the label table dataset.labels and the masks in "
     "dataset.corrected, if they are named",
-    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), out/corrected.zip, metrics/prepare.json",
+    writes="out/manifest.csv, out/classes.json, out/tuning.json, out/masks/ (drawn ones alone), out/corrected.zip, "
+    "metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
@@ -64,6 +66,7 @@ def main(dataset: Dataset) -> str:
         output("out/manifest.csv") as csv_path,
         output("out/classes.json") as classes_path,
         output("out/corrected.zip") as corrected_path,
+        output("out/tuning.json") as tuning_path,
     ):
         drawn.mkdir()
         if reader.draws:
@@ -75,7 +78,10 @@ def main(dataset: Dataset) -> str:
             progress=_shown,
         )
         _check_told_apart(manifest, counts, dataset.negatives)
+        unknown = sorted(set(dataset.tuning) - {record.id for record in manifest.records})
+        refuse("dataset.tuning", [f"the data set has no image {id}; remove it" for id in unknown])
         write_manifest(manifest, csv_path, classes_path)
+        write_tuning(dataset.tuning, tuning_path)
         counts |= _write_corrected(corrected_path, dataset.corrected, manifest)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sfc.errors import UserError
 from sfc.params import parse_params, read_text, read_yaml
 from stages._presets import flat, preset_paths, preset_text, shown
 from stages._stage import output
+from stages._text import first_sentence
 
 PARAMS = Path("params.yaml")
 ABSENT = "-"
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(n, help=_summary(path)) for n, path in preset_paths().items() if n.startswith(incomplete)]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete)
 @click.option("--force", is_flag=True, help="Overwrite edits of params.yaml that git does not have.")
 def main(name: str | None, force: bool) -> None:
     """Make params.yaml the preset NAME and print which params change; without NAME, list the presets.
@@ -35,7 +40,7 @@ def main(name: str | None, force: bool) -> None:
         return
     try:
         if name not in presets:
-            raise UserError(f"there is no preset {name}; there are {', '.join(presets) or 'none in presets/'}")
+            raise UserError(f"there is no preset {name}; there are {', '.join(presets)}")
         source = str(presets[name])
         text = preset_text(presets[name])
         values = read_yaml(text, source=source)
@@ -60,7 +65,7 @@ def _summary(path: Path) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    return re.split(r"\.(?: +(?=[A-Z])|$)", " ".join(lines))[0]
+    return first_sentence(" ".join(lines))
 
 
 def _would_be_lost(presets: Iterable[Path]) -> bool:

@@ -98,6 +98,7 @@ MAY_IMPORT = {
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
     "evaluation": {*TOP, "data", "example_archive", "fusion", "label_archive", "localization"},
     "example_archive": TOP,
+    "offsets": {*TOP, "data", "dense_crf", "evaluation", "fusion", "localization"},
     "analysis": {*TOP, "calibration", "data"},
     "report": {*TOP, "example_archive"},
     "deployment": {

@@ -79,6 +79,7 @@ def changed(project, file):
         ("fusion.sfc.eval.weights.prototype", 0.123, ["evaluate@cam", "analyse"]),
         ("fusion.sfc.walk.whole_power", 2.0, LABELS),
         ("analyse.images", 12, ["analyse"]),
+        ("dataset.tuning", ["x"], ["prepare", *EVALUATION]),  # masks no longer counted: nothing is trained again
     ],
 )
 def test_a_param_reruns_its_readers_and_what_follows(sketch, param, value, stages):

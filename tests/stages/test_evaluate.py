@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, Record, write_manifest, write_tuning
 from sfc.example_archive import ExampleArchive
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
@@ -257,3 +257,21 @@ def test_help_says_what_is_read_and_written():
     text = CliRunner().invoke(main, ["--help"]).output
     assert "cam|crf|pseudo_labels|seg" in text
     assert "metrics/evaluate_PRODUCT.json" in text
+
+
+def test_images_on_whose_masks_offsets_were_chosen_are_never_counted(project):
+    project.archive("crf.zip", "train", lambda labels: np.where(labels == 1, 2, labels).astype(np.uint8))
+    right = project.run("crf")
+    assert right.exit_code == 0
+    before = project.metrics("crf")["train"]
+    write_tuning(["train0", "train2", "val1"], "out/tuning.json")
+    assert project.run("crf").exit_code == 0
+    found = project.metrics("crf")["train"]
+    assert (found["images"], found["images_without_mask"], found["images_for_tuning"]) == (2, 0, 2)
+    assert "images_for_tuning" not in before
+    truth = np.concatenate([project.truth[f"train{i}"][1:].ravel() for i in (1, 3)])
+    bee = 100 * (truth == 2).sum() / (truth > 0).sum()
+    assert found["miou"] == pytest.approx((100 + 0 + bee) / 3, abs=1e-5)
+    assert found["miou"] != before["miou"]
+    assert found["protocol"].startswith(before["protocol"])
+    assert "chosen on the masks of 2 other images" in found["protocol"]

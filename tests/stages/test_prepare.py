@@ -207,3 +207,23 @@ def test_param_without_meaning_for_the_kind(project):
     result = CliRunner().invoke(main)
     assert result.exit_code == 1
     assert "params.yaml: dataset.sbd: has no meaning for kind table; set it to null" in result.output
+
+
+def test_images_for_tuning_are_written_beside_the_manifest_which_stays_as_it_is(project):
+    assert CliRunner().invoke(main).exit_code == 0
+    assert json.loads(Path("out/tuning.json").read_text()) == []
+    before = Path("out/manifest.csv").read_bytes()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["dataset"]["tuning"] = ["t2", "v1"]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert CliRunner().invoke(main).exit_code == 0
+    assert Path("out/manifest.csv").read_bytes() == before
+    measured = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
+    assert measured.tuning == {"t2", "v1"}
+    assert [r.id for r in measured.records if not r.mask] == ["t2", "v1"]
+    params["dataset"]["tuning"] = ["t2", "x9"]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    result = CliRunner().invoke(main)
+    message = "Error: dataset.tuning: the data set has no image x9; remove it"
+    assert (result.exit_code, result.output.splitlines()[-1]) == (1, message)
+    assert json.loads(Path("out/tuning.json").read_text()) == ["t2", "v1"]
