@@ -61,9 +61,9 @@ def project(tmp_path_factory):
 def test_prepare_counts_what_there_is(project):
     folder, output = project
     found = json.loads((folder / "metrics/prepare.json").read_text())
-    assert (found["train"]["images"], found["train"]["images_without_label"]) == (15, 1)
+    assert (found["train"]["images"], found["train"]["images_without_label"]) == (16, 1)  # kept as a negative
     assert found["train"]["images_with_mask"] == 0
-    assert "15 training images (1 without a label left out) and 0 validation images" in output["prepare"]
+    assert "16 training images (1 of them negatives) and 0 validation images" in output["prepare"]
 
 
 def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project):
@@ -82,7 +82,7 @@ def test_each_stage_that_measures_says_that_there_is_nothing_to_measure(project)
 def test_pseudo_masks_and_a_model_are_made_all_the_same(project):
     folder, _ = project
     labels = LabelArchive(folder / "out/pseudo_labels.zip")
-    assert len(labels.ids) == 15
+    assert len(labels.ids) == 16
     assert labels.read(STRANGE).shape == (48, 56)
     assert (folder / "out/seg.safetensors").stat().st_size > 1_000_000
     assert list((folder / "out/gallery/pseudo_labels").glob("*.png"))

@@ -79,6 +79,13 @@ def test_params_are_compared_with_the_nearest_preset(project):
     assert "<code>seg.batch_size</code></td><td>10</td>" in page
 
 
+def test_a_preset_that_does_not_fit_the_code_is_left_out(project):
+    broken = project / "presets/demo.yaml"
+    broken.write_text(broken.read_text() + "peak: {of: another method}\n")
+    run()
+    assert "the preset <code>demo</code>" not in (project / "out/report.html").read_text()
+
+
 def test_plots_of_ones_own_are_shown(project):
     pipeline = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(pipeline.replace("plots:\n", "plots:\n  - own.png\n  - own.csv\n", 1))
