@@ -26,7 +26,7 @@ def project(tmp_path_factory) -> Project:
 
 
 def test_every_stage_runs_with_it(project):
-    assert len(project.first_run) == 14
+    assert len(project.first_run) == 15
     assert project.repro() == []
 
 
@@ -43,7 +43,7 @@ def test_its_losses_make_the_curve_and_its_kind_the_figures(project):
 def test_its_params_rerun_the_training_and_those_of_others_do_not(project):
     params = (project.root / "params.yaml").read_text()
     (project.root / "params.yaml").write_text(params.replace("w_gsc: 1.0", "w_gsc: 2.0"))
-    assert project.repro() == ["label_stats"]
+    assert project.repro() == ["label_stats", "report"]
     (project.root / "params.yaml").write_text(params.replace("sharpness: 2.0", "sharpness: 3.0"))
     status = json.loads(project.dvc("status", "--json", "label_stats"))
     assert [*status] == ["label_stats"]
