@@ -9,7 +9,7 @@ from pathlib import Path
 from sfc.data.manifest import Manifest, Record, read_tuning, write_tuning
 from sfc.data.spread import spread_over_classes
 from sfc.errors import UserError
-from sfc.params import read_text
+from sfc.params import load_params, read_text
 from stages._overlay import with_param
 from stages._stage import output, say
 
@@ -38,10 +38,12 @@ def use_up(manifest: Manifest, number: int) -> list[Record]:
             f"--masks {number}: {len(with_mask):,} training images have a class and a mask; "
             f"draw masks of {', '.join(wanted[:_NAMED]) or 'more images'}{more}, or lower --masks"
         )
-    before = read_tuning(_TUNING) if _TUNING.exists() else ()
+    # either may have been put back to an older state: what is marked in one of them is used up
+    listed, written = load_params().get("dataset.tuning"), read_tuning(_TUNING) if _TUNING.exists() else ()
+    before = tuple(dict.fromkeys([*listed, *written]))
     chosen = spread([record for record in with_mask if record.id in before], number)
     new = spread([record for record in with_mask if record.id not in before], number - len(chosen))
-    if new:
+    if new or not set(before) == set(listed) == set(written):
         _mark([*before, *(record.id for record in new)])
     return [*chosen, *new]
 

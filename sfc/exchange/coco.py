@@ -18,6 +18,7 @@ from sfc.errors import UserError
 from sfc.exchange.images import copy_image
 
 FILE = "annotations/instances_default.json"
+_LARGEST = 65_535  # pixels a side of a JPEG file
 _TOUCHING = np.ones((3, 3), int)  # pixels that share a corner are one region
 
 
@@ -77,6 +78,8 @@ def read_coco_masks(path: Path, classes: Sequence[str]) -> dict[str, Callable[[]
         for image in content["images"]:
             stem = PurePosixPath(image["file_name"].replace("\\", "/")).stem
             size = int(image["height"]), int(image["width"])
+            if not all(0 < side <= _LARGEST for side in size):
+                raise ValueError(f"image {stem} is {size[1]} x {size[0]} pixels")
             if stem in drawn:
                 raise UserError(f"{path}: image {stem} comes twice")
             drawn[stem] = partial(_drawn, path, stem, objects[image["id"]], size, tuple(classes))

@@ -14,7 +14,7 @@ from sfc.errors import UserError, refuse
 from sfc.exchange.coco import read_coco_masks
 from sfc.exchange.ultralytics import MASKS as ULTRALYTICS_MASKS
 from sfc.exchange.ultralytics import NAMES, Values
-from sfc.exchange.voc import LABELMAP, Colours
+from sfc.exchange.voc import CLASSES, LABELMAP, Colours
 from sfc.exchange.voc import MASKS as VOC_MASKS
 from sfc.label_table import composed
 
@@ -54,6 +54,7 @@ def _masks(folder: Path, classes: Sequence[str]) -> dict[str, Callable[[], np.nd
     if labelmap.exists():
         return _images(folder / VOC_MASKS, Colours(labelmap, classes).label_map)
     if (folder / VOC_MASKS).is_dir():
+        _check_order(folder / CLASSES, classes)
         return _images(folder / VOC_MASKS, read_mask)
     if names.exists():
         return _images(folder / ULTRALYTICS_MASKS, Values(names, classes).label_map)
@@ -61,6 +62,18 @@ def _masks(folder: Path, classes: Sequence[str]) -> dict[str, Callable[[], np.nd
         raise UserError(f"dataset.corrected: {folder} holds several annotation files; leave one of them there")
     found = read_coco_masks(files[0], classes) if files else _images(folder, read_mask)
     return {composed(id): read for id, read in found.items()}
+
+
+def _check_order(path: Path, classes: Sequence[str]) -> None:
+    """Values alone say nothing of classes: where a list of names lies beside the masks, it must be the data set's."""
+    if not path.exists():
+        return
+    found = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
+    if found != tuple(classes):
+        raise UserError(
+            f"{path}: lists {', '.join(found[:5])}, ..., the data set {', '.join(classes[:5])}, ...; values of masks "
+            f"are places in this list, so it must be the same, or {LABELMAP} must name the colours"
+        )
 
 
 def _images(folder: Path, read: Callable[[Path], np.ndarray]) -> dict[str, Callable[[], np.ndarray]]:

@@ -18,6 +18,7 @@ from sfc.data.images import IGNORE, read_mask
 from sfc.data.manifest import BACKGROUND, Record
 from sfc.errors import UserError
 from sfc.exchange.images import copy_image
+from sfc.exchange.voc import UNDECIDED
 from sfc.params import read_yaml
 
 NAMES = "data.yaml"
@@ -54,10 +55,12 @@ class Values:
 
     def __init__(self, path: Path, classes: Sequence[str]):
         self.path = path
-        wanted = {name: value for value, name in enumerate((BACKGROUND, *classes))}
+        wanted = dict.fromkeys(UNDECIDED, IGNORE) | {n: value for value, n in enumerate((BACKGROUND, *classes))}
         try:
             names = read_yaml(path.read_text(encoding="utf-8"), source=str(path))["names"]
             names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
+            if not all(isinstance(name, str) for name in names.values()):
+                raise TypeError("names are texts")
         except (OSError, TypeError, KeyError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: no names of the masks' values ({error!r}); export it again") from None
         self.names = names

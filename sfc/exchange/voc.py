@@ -22,9 +22,9 @@ from sfc.data.manifest import BACKGROUND, Record
 from sfc.errors import UserError
 from sfc.exchange.images import copy_image
 
-LABELMAP = "labelmap.txt"
+LABELMAP, CLASSES = "labelmap.txt", "classes.txt"
 MASKS = "SegmentationClass"
-_UNDECIDED = ("ignore", "void")  # labels that tools give what is not annotated: 255 in a label map
+UNDECIDED = ("ignore", "void")  # labels that tools give what is not annotated: 255 in a label map
 
 
 def write_voc(folder: Path, items: Iterable[tuple[Record, np.ndarray]], classes: Sequence[str]) -> None:
@@ -47,7 +47,7 @@ def write_voc(folder: Path, items: Iterable[tuple[Record, np.ndarray]], classes:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("image_id", "split", "classes"), *rows])
     (folder / "labels.csv").write_text(table.getvalue(), encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    (folder / CLASSES).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     (folder / LABELMAP).write_text(_labelmap(classes), encoding="utf-8")
 
 
@@ -109,8 +109,8 @@ class Colours:
     def __init__(self, path: Path, classes: Sequence[str]):
         self.path = path
         self.values = {name: value for value, name in enumerate((BACKGROUND, *classes))}
-        self.values |= {name: IGNORE for name in _UNDECIDED if name not in self.values}
-        usual = {(0, 0, 0): BACKGROUND, tuple(voc_palette()[IGNORE].tolist()): _UNDECIDED[0]}
+        self.values |= {name: IGNORE for name in UNDECIDED if name not in self.values}
+        usual = {(0, 0, 0): BACKGROUND, tuple(voc_palette()[IGNORE].tolist()): UNDECIDED[0]}
         self.names = {**usual, **self._read()}
 
     def _read(self) -> dict[tuple[int, ...], str]:
@@ -119,7 +119,9 @@ class Colours:
             for line in self.path.read_text(encoding="utf-8-sig").splitlines():
                 if line.strip() and not line.startswith("#"):
                     name, colour = line.split(":")[:2]
-                    names[tuple(map(int, colour.split(",")))] = name.strip()
+                    key = tuple(map(int, colour.split(",")))
+                    if names.setdefault(key, name.strip()) != name.strip():
+                        raise ValueError(f"colour {colour} is of {names[key]} and of {name.strip()}")
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: not a list of label:red,green,blue:: ({error}); export it again") from None
         return names

@@ -65,6 +65,40 @@ def test_masks_of_voc_without_a_list_of_labels_are_label_maps(folder, manifest):
     np.testing.assert_array_equal(read(folder, manifest)["a"], label_of(2))
 
 
+def test_values_of_another_order_of_classes_are_refused(folder, manifest):
+    write_mask(folder / "SegmentationClass" / "a.png", label_of(2))
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    np.testing.assert_array_equal(read(folder, manifest)["a"], label_of(2))
+    (folder / "classes.txt").write_text("\n".join(reversed(CLASSES)) + "\n")
+    with pytest.raises(UserError, match="it must be the same, or labelmap"):
+        read(folder, manifest)
+
+
+def test_two_labels_of_one_colour_are_refused(folder, manifest):
+    coloured(folder / "SegmentationClass" / "a.png", [(0, 0, 0), (128, 0, 0)])
+    (folder / "labelmap.txt").write_text(f"{CLASSES[0]}:128,0,0::\n{CLASSES[1]}:128,0,0::\n")
+    with pytest.raises(UserError, match=f"colour 128,0,0 is of {CLASSES[0]} and of {CLASSES[1]}"):
+        read(folder, manifest)
+
+
+def test_labels_that_are_undecided_in_data_yaml_are_not_learned_from(folder, manifest):
+    (folder / "data.yaml").write_text(f"names: {{0: background, 1: {CLASSES[0]}, 9: ignore}}\n")
+    write_mask(folder / "masks" / "train" / "a.png", label_of(9))
+    np.testing.assert_array_equal(read(folder, manifest)["a"], label_of(IGNORE))
+    (folder / "data.yaml").write_text("names: {0: [a]}\n")
+    with pytest.raises(UserError, match="no names of the masks' values"):
+        read(folder, manifest)
+
+
+@pytest.mark.parametrize("height", [-5, 0, 10**8])
+def test_sizes_that_no_image_has_are_one_line(folder, manifest, height):
+    image = {"id": 1, "file_name": "a.jpg", "height": height, "width": SIZE[1]}
+    text = json.dumps({"categories": [], "annotations": [], "images": [image]})
+    (folder / "a.json").write_text(text)
+    with pytest.raises(UserError, match=f"image a is {SIZE[1]} x {height} pixels"):
+        read(folder, manifest)
+
+
 def test_colours_mean_what_the_list_of_labels_says(folder, manifest):
     (folder / "labelmap.txt").write_text(
         "# label:color_rgb:parts:actions\n\nbee:10,20,30::\nbackground:1,2,3::\nvoid:7,7,7::\nwheel:9,9,9::\n"

@@ -129,6 +129,19 @@ def test_masks_once_used_up_stay_so_and_come_first(project):
     assert {record.id for record in measured.records if not record.mask} == set(tuning())
 
 
+def test_masks_stay_used_up_where_one_of_the_two_lists_was_put_back(project):
+    before = Path("params.yaml").read_text()
+    run("--masks", "4", "--offsets", "0.4")
+    first = tuning()
+    Path("params.yaml").write_text(before)
+    run("--masks", "2", "--offsets", "0.4")
+    assert sorted(tuning()) == sorted(first)
+    Path("out/tuning.json").write_text("[]")
+    run("--masks", "2", "--offsets", "0.4")
+    assert sorted(tuning()) == sorted(first)
+    assert sorted(json.loads(Path("out/tuning.json").read_text())) == sorted(first)
+
+
 def test_without_masks_half_of_the_foreground_decides_and_no_mask_is_opened(project):
     for record in project:
         record.mask.unlink()
