@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+from sfc import __version__
 from sfc.params import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -11,7 +12,7 @@ CITATION = read_yaml((ROOT / "CITATION.cff").read_text(), source="CITATION.cff")
 
 def test_the_software_is_this_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (CITATION["version"], CITATION["license"]) == (project["version"], project["license"])
+    assert (CITATION["version"], CITATION["license"]) == (__version__, project["license"])
     assert CITATION["authors"] == [{"name": "The authors of this repository"}]
     assert CITATION["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfc import __version__
 from stages.preset import preset_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,11 +80,11 @@ def test_the_wheel_has_the_code_the_presets_and_the_typed_marker_alone(wheel):
     wanted |= {f"stages/presets/{path.name}" for path in (ROOT / "presets").glob("*.yaml")}
     wanted |= {"sfc/py.typed"}
     assert wanted <= names
-    assert {name.split("/")[0] for name in names} == {"sfc", "stages", f"sfc-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"sfc", "stages", f"sfc-{__version__}.dist-info"}
 
 
 def test_the_command_is_there_and_is_of_the_wheel(run, installed):
-    assert run("sfc", "--version") == f"sfc, version {PROJECT['version']}\n"
+    assert run("sfc", "--version") == f"sfc, version {__version__}\n"
     assert "preset" in run("sfc", "--help")
     where = run("python", "-c", "import sfc, stages; print(sfc.__file__, stages.__file__)").split()
     assert all(Path(path).is_relative_to(installed.parent) for path in where)

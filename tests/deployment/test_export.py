@@ -58,7 +58,7 @@ def largefov(image_scale):
 def balanced(network, bias):
     """Shift the classes' logits to a common mean, so that label maps hold all of them."""
     with torch.no_grad():
-        scenes = torch.from_numpy(np.concatenate([scene for scene in images() if scene.shape == (1, 96, 128, 3)]))
+        scenes = torch.from_numpy(np.concatenate([scene for scene in images() if scene.shape == (1, 192, 256, 3)]))
         whole = WholeImages(network, scales=(1.0,), merge="max", flip=False)
         bias -= whole(scenes)[0].mean((0, 2, 3))
     return network
