@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,9 @@ from sfc.data.batches import batches, steps_per_epoch
 from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
-from sfc.training.loop import train
+from sfc.training.loop import Stopped, train
+from stages._ending import Ended, notice_deferred
+from stages._scratch import fingerprint, scratch_folder
 from stages._stage import output, progress, say, workers, write_json
 
 T = TypeVar("T")
@@ -70,28 +72,30 @@ def fit(
     """
     steps_per_epoch(len(samples), section.batch_size, param=f"{stage.removeprefix('train_')}.batch_size")
     checkpoint = run_checkpoint(stage, sections=[section, *other_sections], inputs=inputs)
-    rows = train(
-        objective,
-        batches=lambda first: batches(
-            samples,
-            seed=section.random_seed,
-            batch_size=section.batch_size,
-            first_step=first,
+    with notice_deferred() as stop, _ending(stage):
+        rows = train(
+            objective,
+            batches=lambda first: batches(
+                samples,
+                seed=section.random_seed,
+                batch_size=section.batch_size,
+                first_step=first,
+                steps=steps,
+                workers=workers(),
+                rank=distributed.rank(),
+                world=distributed.world_size(),
+            ),
             steps=steps,
-            workers=workers(),
-            rank=distributed.rank(),
-            world=distributed.world_size(),
-        ),
-        steps=steps,
-        optimiser=optimiser,
-        lr_factor=lr_factor,
-        clip_norm=clip_norm,
-        precision=section.precision,
-        device=target,
-        checkpoint=checkpoint,
-        progress=progress,
-        watch=None if warning is None else _Watch(stage, warning, steps),
-    )
+            optimiser=optimiser,
+            lr_factor=lr_factor,
+            clip_norm=clip_norm,
+            precision=section.precision,
+            device=target,
+            checkpoint=checkpoint,
+            progress=progress,
+            watch=None if warning is None else _Watch(stage, warning, steps),
+            stop=stop,
+        )
     if distributed.is_main():
         with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
             save(path)
@@ -104,26 +108,39 @@ def fit(
     return rows[-1]["loss"]
 
 
-def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequence[str]) -> Checkpoint:
-    """The scratch checkpoint of a stage's run, under the fingerprint of its params, input files and code.
+@contextmanager
+def _ending(stage: str) -> Iterator[None]:
+    """End the stage where a training stopped because notice was given."""
+    try:
+        yield
+    except Stopped as stopped:
+        where = f"at step {stopped.step}" if stopped.step else "without a checkpoint, for which there is no room"
+        _say_beside_bar(f"{stage}: stopped {where}")
+        raise Ended from None
 
-    It lives beside the project (DVC_ROOT, so that a queued run finds it again), is no DVC output, and is saved every
-    SFC_CHECKPOINT_SECONDS (300).
-    """
-    digest = hashlib.sha256()
-    for section in sections:
-        digest.update(json.dumps(section.model_dump(), sort_keys=True).encode())
-    for path in inputs:
-        digest.update(Path(path).read_bytes() if Path(path).is_file() else path.encode())
-    ours = [module for name, module in sys.modules.items() if name.startswith(("sfc.", "stages.", "__main__"))]
-    for path in sorted({module.__file__ for module in ours if getattr(module, "__file__", None)}):
-        digest.update(Path(path).read_bytes())
-    fingerprint = digest.hexdigest()
-    seconds = os.environ.get("SFC_CHECKPOINT_SECONDS", "300")
-    if not seconds.replace(".", "", 1).isdigit():
-        raise UserError(f"SFC_CHECKPOINT_SECONDS={seconds}: expected a number of seconds")
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch" / stage / fingerprint[:16]
-    return Checkpoint(folder, fingerprint=fingerprint, every_seconds=float(seconds))
+
+def run_checkpoint(stage: str, *, sections: Sequence[BaseModel], inputs: Sequence[str]) -> Checkpoint:
+    """The scratch checkpoint of a stage's run, saved every SFC_CHECKPOINT_SECONDS (300); see `scratch_folder`."""
+    text = os.environ.get("SFC_CHECKPOINT_SECONDS") or "300"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise UserError(f"SFC_CHECKPOINT_SECONDS={text}: expected a number of seconds")
+    mark = fingerprint(sections=sections, inputs=inputs)
+    return Checkpoint(
+        scratch_folder(stage, mark),
+        fingerprint=mark,
+        every_seconds=seconds,
+        note=lambda text: _say_beside_bar(f"{stage}: {text}"),
+    )
+
+
+def _say_beside_bar(message: str) -> None:
+    """A line of its own, not behind the progress bar."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        say(message)
 
 
 class _Watch:
@@ -139,8 +156,7 @@ class _Watch:
             return
         text = self._warning(row)
         if text is not None:
-            with tqdm.external_write_mode(file=sys.stderr):  # on a line of its own, not behind the progress bar
-                say(f"{self._stage}: {text}" if last else f"{self._stage}: at step {row['step']}, {text}")
+            _say_beside_bar(f"{self._stage}: {text}" if last else f"{self._stage}: at step {row['step']}, {text}")
             self._said = True
 
 

@@ -9,10 +9,12 @@ from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams
-from sfc.localization.store import CamStore, CamWriter, empty_maps
+from sfc.localization.store import CamStore, CamWriter, empty_maps, shard_path
 from sfc.methods import load_cam_network
+from sfc.sealed import sealed
 from sfc.training import distributed
-from stages._stage import device, progress, say, shared_folder, stage, workers, write_json
+from stages._scratch import Scratch, take_over
+from stages._stage import device, output, progress, say, stage, workers, write_json, writing
 
 
 @stage(
@@ -38,29 +40,39 @@ def main(cam: Cam) -> str:
     network = network.to(dtype=dtype, memory_format=torch.channels_last)
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
-    with shared_folder("out/cams") as folder:
-        writer = CamWriter(folder, kinds=network.kinds, scales=cam.scales, ids=list(records), fused=network.fused)
-        mine = range(distributed.rank(), len(writer.shards), distributed.world_size())
-        cams = infer_cams(
-            network,
-            [[records[id] for id in writer.shards[shard]] for shard in mine],
-            num_classes=len(manifest.classes),
-            scales=cam.scales,
-            flip=cam.flip,
-            mask_absent=cam.mask_absent,
-            batch_size=cam.batch_size,
-            precision=cam.precision,
-            device=target,
-            workers=workers(),
-        )
-        total = sum(len(writer.shards[shard]) for shard in mine)
-        for id, maps in progress(cams, total=total, label="CAMs"):
+    scratch = Scratch(
+        "infer_cam", sections=[cam], inputs=["out/manifest.csv", "out/classes.json", "out/cam.safetensors"]
+    )
+    writer = CamWriter(
+        scratch.folder, kinds=network.kinds, scales=cam.scales, ids=list(records), fused=network.fused, appear=sealed
+    )
+    files = [shard_path(scratch.folder, shard) for shard in range(len(writer.shards))]
+    mine = scratch.left([[file] for file in files])[distributed.rank() :: distributed.world_size()]
+    cams = infer_cams(
+        network,
+        [[records[id] for id in writer.shards[shard]] for shard in mine],
+        num_classes=len(manifest.classes),
+        scales=cam.scales,
+        flip=cam.flip,
+        mask_absent=cam.mask_absent,
+        batch_size=cam.batch_size,
+        precision=cam.precision,
+        device=target,
+        workers=workers(),
+    )
+    for id, maps in progress(cams, total=sum(len(writer.shards[shard]) for shard in mine), label="CAMs"):
+        with writing(scratch.folder):
             writer.write(id, maps)
-        if distributed.is_main():
-            writer.finish()
+    distributed.barrier()
     if distributed.is_main():
+        with output("out/cams") as folder:
+            folder.mkdir()
+            for file in files:
+                take_over(file, folder / file.name)
+            writer.finish(folder)
         counts = {split: len(found) for split, found in images.items()}
         write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
+    scratch.delete()
     distributed.stop()
     return f"infer_cam: CAMs of {len(records):,} images to out/cams"
 

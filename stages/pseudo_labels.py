@@ -15,7 +15,8 @@ from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from sfc.training import distributed
 from sfc.walk.pseudo_labels import IrnReader, refine_images
-from stages._labels import write_labels
+from stages._labels import LabelShards, label_shards
+from stages._scratch import Scratch
 from stages._stage import Param, device, progress, say, stage, workers, write_json
 
 
@@ -28,17 +29,22 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
     target = device()
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
+    made_from = ["out/cams", "out/irn.safetensors"] if pseudo_labels.refine == "irn" else ["out/crf.zip"]
+    inputs = ["out/manifest.csv", "out/classes.json", *made_from]
+    scratch = Scratch("pseudo_labels", sections=[fusion, walk, pseudo_labels], inputs=inputs)
     # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
-    mine = equal_sizes(records, walk.batch_size)[distributed.rank() :: distributed.world_size()]
+    shards = LabelShards(
+        scratch, label_shards(equal_sizes(records, walk.batch_size)), {"labels": "out/pseudo_labels.zip"}
+    )
     if pseudo_labels.refine == "irn":
         say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
-        labels = _walked(mine, fusion, walk, target)
+        labels = _walked(shards.batches, fusion, walk, target)
     else:
         say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
         archive = LabelArchive("out/crf.zip")
-        labels = ((record.id, archive.read(record.id)) for batch in mine for record in batch)
-    labels = progress(labels, total=sum(map(len, mine)), label="pseudo-labels")
-    counts = write_labels("out/pseudo_labels.zip", labels, ids=[record.id for record in records])
+        labels = ((record.id, archive.read(record.id)) for batch in shards.batches for record in batch)
+    shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
+    counts = shards.join([record.id for record in records], counted="labels")
     if distributed.is_main():
         background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
         write_json(
@@ -52,6 +58,7 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
                 "foreground": float(foreground),
             },
         )
+    scratch.delete()
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from sfc.errors import UserError
 from sfc.randomness import generator
+
+GRACE = 30  # seconds that a worker serves on after SIGTERM
 
 
 def steps_per_epoch(images: int, batch_size: int, *, param: str = "batch_size") -> int:
@@ -44,7 +47,7 @@ def batches(
         workers: processes that decode; 0 decodes in this one.
 
     Raises:
-        UserError: fewer images than one batch, or fewer images in a batch than processes.
+        UserError: fewer images than one batch, or fewer images in a batch than processes; and what a sample raises.
     """
     per_epoch = steps_per_epoch(len(dataset), batch_size)
     if batch_size < world:
@@ -56,11 +59,17 @@ def batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_serve_on,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def _serve_on(worker: int) -> None:
+    """Keep a worker at work after SIGTERM, which reaches all processes at once: the training wants to end its step."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class _Caught(Dataset):

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from sfc.localization.store import SHARD, CamStore
 from sfc.methods import load_cam_network, save_cam_network
 from sfc.methods.sfc import SfcNetwork
 from stages.infer_cam import main
+from tests.stages.launch import launched
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("cat", "dog")
@@ -65,14 +63,6 @@ def set_cam(name, value):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["cam"][name] = value
     Path("params.yaml").write_text(yaml.safe_dump(params))
-
-
-def _launch(processes):
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.infer_cam"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
 
 
 def _bytes(folder):
@@ -139,7 +129,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
     torch.set_num_threads(threads)
     alone = _bytes(tmp_path)
     assert len(alone) == 3  # two shards and the index
-    _launch(2)
+    launched("stages.infer_cam", processes=2)
     assert _bytes(tmp_path) == alone
 
 

@@ -1,9 +1,6 @@
 """Stage predict: manifest order, any number of processes, no ground truth."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.models import save_segmenter
 from stages.predict import main
 from tests.data.folder import record
+from tests.stages.launch import launched
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (1, 9), (24, 40)]
@@ -91,11 +89,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     assert done.exit_code == 0, done.output
     alone = Path("out/predictions.zip").read_bytes()
     Path("out/predictions.zip").unlink()
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.predict"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    launched("stages.predict", processes=2)
     assert Path("out/predictions.zip").read_bytes() == alone
 
 

@@ -1,9 +1,6 @@
 """Stage pseudo_labels: both refinements, manifest order, any number of processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from sfc.irn.network import IrnNetwork, save_irn
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.pseudo_labels import main
+from tests.stages.launch import launched
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (9, 30), (24, 40)]
@@ -123,11 +121,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     alone = run()
     torch.set_num_threads(threads)
     Path("out/pseudo_labels.zip").unlink()
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.pseudo_labels"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    launched("stages.pseudo_labels", processes=2)
     assert Path("out/pseudo_labels.zip").read_bytes() == alone
 
 
