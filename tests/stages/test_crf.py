@@ -14,9 +14,10 @@ from sfc.dense_crf import refine_cams
 from sfc.fusion import fuse, normalise_scales
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamWriter
+from stages import _labels, crf
 from stages._labels import SMALLEST
 from stages.crf import main
-from tests.stages.launch import launched
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 CRF = {
@@ -133,6 +134,13 @@ def test_same_bytes_from_several_processes(tmp_path, monkeypatch):
         path.unlink()
     launched("stages.crf", processes=2)
     assert [path.read_bytes() for path in paths] == first
+
+
+def test_goes_on_at_the_shard(project, monkeypatch):
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    outputs = ["out/crf.zip", "out/confident.zip", "metrics/crf.json"]
+    goes_on_after_a_kill(monkeypatch, crf, outputs, shards=4, archives=2)
 
 
 def test_cams_of_other_classes_are_one_line(project, monkeypatch):

@@ -14,7 +14,7 @@ from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.evaluate import main
-from tests.stages.launch import launched
+from tests.stages.running import launched
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -11,11 +11,13 @@ from PIL import Image
 from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sfc.data.images import normalise
 from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.localization import store
 from sfc.localization.store import SHARD, CamStore
 from sfc.methods import load_cam_network, save_cam_network
 from sfc.methods.sfc import SfcNetwork
+from stages import infer_cam
 from stages.infer_cam import main
-from tests.stages.launch import launched
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("cat", "dog")
@@ -118,6 +120,12 @@ def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
     (tmp_path / "out/cams/stale.safetensors").touch()
     assert run().exit_code == 0
     assert _bytes(tmp_path) == first
+
+
+def test_goes_on_at_the_shard(tmp_path, run, monkeypatch):
+    _project(tmp_path, 8)
+    monkeypatch.setattr(store, "SHARD", 2)
+    goes_on_after_a_kill(monkeypatch, infer_cam, ["out/cams", "metrics/infer_cam.json"], shards=4)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -13,9 +13,10 @@ from sfc.data.manifest import Manifest, write_manifest
 from sfc.label_archive import LabelArchive
 from sfc.segmentation.deeplab import DeepLabV2
 from sfc.segmentation.models import save_segmenter
+from stages import _labels, predict
 from stages.predict import main
 from tests.data.folder import record
-from tests.stages.launch import launched
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (1, 9), (24, 40)]
@@ -91,6 +92,11 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     Path("out/predictions.zip").unlink()
     launched("stages.predict", processes=2)
     assert Path("out/predictions.zip").read_bytes() == alone
+
+
+def test_goes_on_at_the_shard(project, monkeypatch):
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    goes_on_after_a_kill(monkeypatch, predict, ["out/predictions.zip", "metrics/predict.json"], shards=4)
 
 
 def test_refuses_a_model_of_other_classes(project):

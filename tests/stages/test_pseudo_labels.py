@@ -15,8 +15,9 @@ from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.irn.network import IrnNetwork, save_irn
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamWriter
+from stages import _labels, pseudo_labels
 from stages.pseudo_labels import main
-from tests.stages.launch import launched
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (9, 30), (24, 40)]
@@ -123,6 +124,14 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     Path("out/pseudo_labels.zip").unlink()
     launched("stages.pseudo_labels", processes=2)
     assert Path("out/pseudo_labels.zip").read_bytes() == alone
+
+
+@pytest.mark.parametrize("refine", ["irn", "crf"])
+def test_goes_on_at_the_shard(project, monkeypatch, refine):
+    set_params(refine)
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    outputs = ["out/pseudo_labels.zip", "metrics/pseudo_labels.json"]
+    goes_on_after_a_kill(monkeypatch, pseudo_labels, outputs, shards=4)
 
 
 def test_a_missing_network_is_named(project):
