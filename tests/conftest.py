@@ -17,6 +17,8 @@ def pytest_addoption(parser):
         default=str(ROOT.parent / "shared" / "golden"),
         help="folder with the inputs and outputs of the public implementations (*.npz)",
     )
+    parser.addoption("--kills", type=int, default=20, help="how often tests/pipeline/test_kills.py kills a stage")
+    parser.addoption("--kills-seed", type=int, default=0, help="which stages, and when")
 
 
 @pytest.fixture

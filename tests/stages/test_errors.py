@@ -157,12 +157,9 @@ def test_a_folder_in_the_place_of_a_file_and_the_reverse(run, tmp_path):
 def test_other_errors_are_no_errors_of_the_disk():
     assert storage_error(ValueError("x")) is None
     assert storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
-    with pytest.raises(ValueError, match="open writing handle") as raised:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        finally:
-            raise ValueError("Can't close the ZIP file while there is an open writing handle on it")
-    assert storage_error(raised.value).errno == errno.ENOSPC
+    full = ValueError("Can't close the ZIP file while there is an open writing handle on it")
+    full.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert storage_error(full).errno == errno.ENOSPC
 
 
 def test_what_others_left_unfinished_is_cleared_away(run, tmp_path):

@@ -1,0 +1,174 @@
+"""Stages that are killed at random moments: nothing half-written, the same bytes in the end, no process left.
+
+`pytest tests/pipeline/test_kills.py --kills 200 --kills-seed 7` kills more of them, at other moments.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.forked import Forker, wait_for
+from tests.pipeline import tiny
+from tests.pipeline.project import ROOT
+
+AGAIN = 4  # kills before a stage may run to its end
+QUICK = {"SFC_CHECKPOINT_SECONDS": "0", "SFC_WORKERS": "1"}
+GONE = 15  # seconds after which nothing of a killed stage may run
+
+
+def stages():
+    """(stage, its argument or none) -> the paths it makes, as dvc.yaml has them."""
+    found = {}
+    for stage, spec in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        for key in spec.get("foreach", [""]):
+            body = spec.get("do", spec)
+            paths = [*body.get("outs", []), *(next(iter(metric)) for metric in body["metrics"])]
+            found[stage, key] = [path.replace("${key}", key) for path in paths]
+    return found
+
+
+STAGES = stages()
+
+
+@pytest.fixture(scope="module")
+def forker():
+    with Forker() as forker:
+        yield forker
+
+
+@pytest.fixture
+def fresh(real, tmp_path):
+    """Makes copies of the project with all stages' outputs, links to one set of files that must never be written to."""
+
+    def make(name):
+        folder = tmp_path / name
+        for part in ("out", "plots", "metrics", tiny.PARAMS["dataset.root"]):
+            shutil.copytree(real.root / part, folder / part, copy_function=os.link)
+        shutil.copy(real.root / "params.yaml", folder)
+        return folder
+
+    return make
+
+
+def content(path):
+    """Bytes of a file or of a folder's files; None where there is nothing."""
+    if path.is_dir():
+        return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    return path.read_bytes() if path.exists() else None
+
+
+def contents(folder, stage):
+    return {path: content(folder / path) for path in STAGES[stage]}
+
+
+def left(folder):
+    """What no stage has promised to make."""
+    names = [path.name for path in folder.rglob("*")]
+    return [name for name in names if "partial" in name or name.endswith((".lock", ".pt"))]
+
+
+def arguments(stage):
+    return [f"stages.{stage[0]}", *([stage[1]] if stage[1] else [])]
+
+
+def test_the_stages_are_those_of_the_pipeline():
+    assert len(STAGES) == 14
+    assert all(STAGES.values())
+
+
+def test_killed_at_random_moments(fresh, forker, pytestconfig):
+    kills, chance = pytestconfig.getoption("--kills"), random.Random(pytestconfig.getoption("--kills-seed"))
+    pristine, whole, sessions = fresh("pristine"), {}, []
+    for number in range(-(-kills // AGAIN)):
+        stage = chance.choice(list(STAGES))
+        if stage not in whole:
+            folder, begun = fresh(f"whole-{number}"), time.monotonic()
+            forker.run(folder, *arguments(stage), **QUICK)
+            whole[stage] = contents(folder, stage), time.monotonic() - begun
+        expected, seconds = whole[stage]
+        folder, before = fresh(f"killed-{number}"), contents(pristine, stage)
+        if chance.random() < 0.5:  # as DVC, which takes the old ones away
+            for path in STAGES[stage]:
+                shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
+        for _ in range(AGAIN):
+            process = forker.start(folder, *arguments(stage), **QUICK)
+            time.sleep(chance.uniform(0, seconds))
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() in (0, -signal.SIGKILL), (stage, process.said())
+            sessions.append(process.pid)
+            for path, found in contents(folder, stage).items():
+                assert found in (None, before[path], expected[path]), f"{stage}: {path} is half-written"
+        said = forker.run(folder, *arguments(stage), **QUICK)
+        assert contents(folder, stage) == expected, (stage, said)
+        assert left(folder) == []
+        shutil.rmtree(folder)
+    assert contents(pristine, ("infer_cam", ""))  # links to it went to every copy
+    wait_for_the_end(sessions)
+
+
+def wait_for_the_end(sessions):
+    deadline = time.monotonic() + GONE
+    while (found := running(sessions)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not found, [process.cmdline() for process in found]
+
+
+def running(sessions):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("stage", [("crf", ""), ("train_seg", "")], ids=lambda stage: stage[0])
+def test_workers_end_with_the_stage_that_was_killed(fresh, forker, stage):
+    folder = fresh("project")
+    process = forker.start(folder, *arguments(stage), SFC_WORKERS="2")
+    wait_for(lambda: process.poll() is not None or len(running([process.pid])) >= 3)
+    assert process.poll() is None, process.said()
+    process.send_signal(signal.SIGKILL)
+    wait_for_the_end([process.pid])
+
+
+@pytest.mark.parametrize("stage", ["train_cam", "train_irn", "train_seg"])
+def test_a_training_saves_a_checkpoint_on_notice_even_if_all_its_processes_get_it(fresh, forker, stage):
+    folder = fresh("project")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    {"train_cam": params["train_cam"], "train_irn": params["irn"]}.get(stage, {})["epochs"] = 300
+    params["seg"]["steps"] = 1000
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    forker.run(folder, "stages.label_stats")
+    process = forker.start(folder, f"stages.{stage}", SFC_WORKERS="2", SFC_CHECKPOINT_SECONDS="10000")
+    wait_for(lambda: re.search(r" [1-9]\d*/", process.said()) or process.poll() is not None)
+    assert process.poll() is None, process.said()
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM, process.said()
+    (step,) = [int(path.stem) for path in (folder / ".scratch" / stage).rglob("*.pt")]
+    assert f"{stage}: stopped at step {step}\n" in process.said()
+    assert f"{stage}: ended by SIGTERM" in process.said()
+    again = forker.start(folder, f"stages.{stage}", SFC_WORKERS="2")
+    wait_for(lambda: f"goes on from step {step}, from a scratch checkpoint in .scratch/{stage}" in again.said())
+    again.send_signal(signal.SIGKILL)
+    wait_for_the_end([process.pid, again.pid])
+
+
+def test_a_stage_that_resumes_does_not_change_what_was_linked(fresh, forker):
+    """Outputs may be links into DVC's cache."""
+    folder = fresh("project")
+    before = contents(folder, ("infer_cam", ""))
+    other = Path(folder.parent / "kept")
+    shutil.copytree(folder / "out/cams", other, copy_function=os.link)
+    forker.run(folder, "stages.infer_cam")
+    assert content(other) == before["out/cams"]
