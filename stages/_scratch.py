@@ -10,7 +10,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel
 
@@ -18,6 +20,7 @@ from sfc.sealed import is_whole
 from sfc.training import distributed
 from stages._stage import say, writing
 
+LOCK = "in_use.lock"
 DAYS = 7  # what was not touched for so long is cleared away when a stage of that name starts
 
 
@@ -67,9 +70,10 @@ def _touched(folder: Path) -> float:
 
 
 class Scratch:
-    """The finished shards of a stage's run, from all its processes.
+    """The finished shards of a stage's run, from all its processes; use as a context manager.
 
-    Several experiments may share the folder; the last of them to end takes it away.
+    When the block ends well they have been used and are taken away. Several experiments may share the folder; the last
+    of them to end takes it away.
 
     Args:
         sections, inputs: see `fingerprint`.
@@ -101,18 +105,25 @@ class Scratch:
             say(f"{self._stage}: goes on after {done} of {len(shards)} shards, which are in {self.folder}")
         return distributed.from_main(left)
 
-    def delete(self) -> None:
-        """Take the folder away on the main process, when no other experiment is at work in it."""
-        if not distributed.is_main():
-            self._in_use.close()
-        distributed.barrier()
-        if distributed.is_main() and self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_) -> None:
+        if failed is None:
+            if not distributed.is_main():
+                self._in_use.close()
+            distributed.barrier()
+        kept = failed is not None and any(path.name != LOCK for path in self.folder.iterdir())
+        if distributed.is_main() and not kept and self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(self.folder, ignore_errors=True)
+            for parent in (self.folder.parent, self.folder.parent.parent):
+                with suppress(OSError):  # holds more
+                    parent.rmdir()
         self._in_use.close()
 
     def _entered(self) -> bool:
         """Lock the folder, with others, against being taken away; False where that happened just before."""
-        path = self.folder / "in_use.lock"
+        path = self.folder / LOCK
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._in_use = path.open("a+", encoding="utf-8")

@@ -48,27 +48,26 @@ def main(fusion: Annotated[Fusion, Param("fusion.{method}.crf")], crf: Crf) -> s
     say(f"crf: {len(records):,} images, {crf.iterations} iterations each")
 
     inputs = ["out/manifest.csv", "out/classes.json", "out/cams"]
-    scratch = Scratch("crf", sections=[fusion, crf], inputs=inputs)
-    paths = {"crf": "out/crf.zip", "confident": "out/confident.zip"}
-    shards = LabelShards(scratch, label_shards([[record] for record in records]), paths)
-    mine = [record for batch in shards.batches for record in batch]
-    refined = ordered_map(_Refine(cams, fusion, crf), mine, workers=workers())
-    shards.write(progress(refined, total=len(mine), label="CRF"))
-    counts = shards.join([record.id for record in records], counted="confident")
-    if distributed.is_main():
-        fractions = counts / counts.sum()
-        write_json(
-            "metrics/crf.json",
-            {
-                "split": "train",
-                "images": len(records),
-                "images_without_class": sum(not record.labels for record in records),
-                "foreground": float(fractions[1:IGNORE].sum()),
-                "background": float(fractions[0]),
-                "ignored": float(fractions[IGNORE]),
-            },
-        )
-    scratch.delete()
+    with Scratch("crf", sections=[fusion, crf], inputs=inputs) as scratch:
+        paths = {"crf": "out/crf.zip", "confident": "out/confident.zip"}
+        shards = LabelShards(scratch, label_shards([[record] for record in records]), paths)
+        mine = [record for batch in shards.batches for record in batch]
+        refined = ordered_map(_Refine(cams, fusion, crf), mine, workers=workers())
+        shards.write(progress(refined, total=len(mine), label="CRF"))
+        counts = shards.join([record.id for record in records], counted="confident")
+        if distributed.is_main():
+            fractions = counts / counts.sum()
+            write_json(
+                "metrics/crf.json",
+                {
+                    "split": "train",
+                    "images": len(records),
+                    "images_without_class": sum(not record.labels for record in records),
+                    "foreground": float(fractions[1:IGNORE].sum()),
+                    "background": float(fractions[0]),
+                    "ignored": float(fractions[IGNORE]),
+                },
+            )
     distributed.stop()
     return f"crf: {len(records):,} label maps to out/crf.zip and as many confident ones to out/confident.zip"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sfc.backbone import fold_batch_norm
+from sfc.calibration.network import CamNetwork
 from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
@@ -16,10 +17,12 @@ from sfc.training import distributed
 from stages._scratch import Scratch, take_over
 from stages._stage import device, output, progress, say, stage, workers, write_json, writing
 
+INPUTS = ["out/manifest.csv", "out/classes.json", "out/cam.safetensors"]
+
 
 @stage(
     "Infer the CAMs of the trained method, of all its kinds at all scales.",
-    reads="out/manifest.csv, out/classes.json, out/cam.safetensors, the images",
+    reads=", ".join(INPUTS) + ", the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
 )
 def main(cam: Cam) -> str:
@@ -32,49 +35,55 @@ def main(cam: Cam) -> str:
         raise UserError("cam.splits: the manifest has no image in any of these splits; name train")
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
+    network = _network(cam, target)
+    say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
+
+    with Scratch("infer_cam", sections=[cam], inputs=INPUTS) as scratch:
+        writer = CamWriter(
+            scratch.folder,
+            kinds=network.kinds,
+            scales=cam.scales,
+            ids=list(records),
+            fused=network.fused,
+            appear=sealed,
+        )
+        files = [shard_path(scratch.folder, shard) for shard in range(len(writer.shards))]
+        mine = scratch.left([[file] for file in files])[distributed.rank() :: distributed.world_size()]
+        cams = infer_cams(
+            network,
+            [[records[id] for id in writer.shards[shard]] for shard in mine],
+            num_classes=len(manifest.classes),
+            scales=cam.scales,
+            flip=cam.flip,
+            mask_absent=cam.mask_absent,
+            batch_size=cam.batch_size,
+            precision=cam.precision,
+            device=target,
+            workers=workers(),
+        )
+        for id, maps in progress(cams, total=sum(len(writer.shards[shard]) for shard in mine), label="CAMs"):
+            with writing(scratch.folder):
+                writer.write(id, maps)
+        distributed.barrier()
+        if distributed.is_main():
+            with output("out/cams") as folder:
+                folder.mkdir()
+                for file in files:
+                    take_over(file, folder / file.name)
+                writer.finish(folder)
+            counts = {split: len(found) for split, found in images.items()}
+            write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
+    distributed.stop()
+    return f"infer_cam: CAMs of {len(records):,} images to out/cams"
+
+
+def _network(cam: Cam, target: torch.device) -> CamNetwork:
     network = load_cam_network("out/cam.safetensors", target)
     if cam.pcm_iters is not None:
         network.pcm_iters = cam.pcm_iters
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
-    network = network.to(dtype=dtype, memory_format=torch.channels_last)
-    say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
-
-    scratch = Scratch(
-        "infer_cam", sections=[cam], inputs=["out/manifest.csv", "out/classes.json", "out/cam.safetensors"]
-    )
-    writer = CamWriter(
-        scratch.folder, kinds=network.kinds, scales=cam.scales, ids=list(records), fused=network.fused, appear=sealed
-    )
-    files = [shard_path(scratch.folder, shard) for shard in range(len(writer.shards))]
-    mine = scratch.left([[file] for file in files])[distributed.rank() :: distributed.world_size()]
-    cams = infer_cams(
-        network,
-        [[records[id] for id in writer.shards[shard]] for shard in mine],
-        num_classes=len(manifest.classes),
-        scales=cam.scales,
-        flip=cam.flip,
-        mask_absent=cam.mask_absent,
-        batch_size=cam.batch_size,
-        precision=cam.precision,
-        device=target,
-        workers=workers(),
-    )
-    for id, maps in progress(cams, total=sum(len(writer.shards[shard]) for shard in mine), label="CAMs"):
-        with writing(scratch.folder):
-            writer.write(id, maps)
-    distributed.barrier()
-    if distributed.is_main():
-        with output("out/cams") as folder:
-            folder.mkdir()
-            for file in files:
-                take_over(file, folder / file.name)
-            writer.finish(folder)
-        counts = {split: len(found) for split, found in images.items()}
-        write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
-    scratch.delete()
-    distributed.stop()
-    return f"infer_cam: CAMs of {len(records):,} images to out/cams"
+    return network.to(dtype=dtype, memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

@@ -31,34 +31,33 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
     made_from = ["out/cams", "out/irn.safetensors"] if pseudo_labels.refine == "irn" else ["out/crf.zip"]
     inputs = ["out/manifest.csv", "out/classes.json", *made_from]
-    scratch = Scratch("pseudo_labels", sections=[fusion, walk, pseudo_labels], inputs=inputs)
-    # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
-    shards = LabelShards(
-        scratch, label_shards(equal_sizes(records, walk.batch_size)), {"labels": "out/pseudo_labels.zip"}
-    )
-    if pseudo_labels.refine == "irn":
-        say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
-        labels = _walked(shards.batches, fusion, walk, target)
-    else:
-        say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
-        archive = LabelArchive("out/crf.zip")
-        labels = ((record.id, archive.read(record.id)) for batch in shards.batches for record in batch)
-    shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
-    counts = shards.join([record.id for record in records], counted="labels")
-    if distributed.is_main():
-        background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
-        write_json(
-            "metrics/pseudo_labels.json",
-            {
-                "split": "train",
-                "images": len(records),
-                "images_without_class": sum(not record.labels for record in records),
-                "refine": pseudo_labels.refine,
-                "background": float(background),
-                "foreground": float(foreground),
-            },
+    with Scratch("pseudo_labels", sections=[fusion, walk, pseudo_labels], inputs=inputs) as scratch:
+        # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
+        shards = LabelShards(
+            scratch, label_shards(equal_sizes(records, walk.batch_size)), {"labels": "out/pseudo_labels.zip"}
         )
-    scratch.delete()
+        if pseudo_labels.refine == "irn":
+            say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
+            labels = _walked(shards.batches, fusion, walk, target)
+        else:
+            say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
+            archive = LabelArchive("out/crf.zip")
+            labels = ((record.id, archive.read(record.id)) for batch in shards.batches for record in batch)
+        shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
+        counts = shards.join([record.id for record in records], counted="labels")
+        if distributed.is_main():
+            background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
+            write_json(
+                "metrics/pseudo_labels.json",
+                {
+                    "split": "train",
+                    "images": len(records),
+                    "images_without_class": sum(not record.labels for record in records),
+                    "refine": pseudo_labels.refine,
+                    "background": float(background),
+                    "foreground": float(foreground),
+                },
+            )
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
 

@@ -16,26 +16,11 @@ import pytest
 import yaml
 
 from tests.forked import Forker, wait_for
-from tests.pipeline import tiny
-from tests.pipeline.project import ROOT
+from tests.pipeline.copies import MADE, arguments, content, copy_of, made, unfinished
 
 AGAIN = 4  # kills before a stage may run to its end
 QUICK = {"SFC_CHECKPOINT_SECONDS": "0", "SFC_WORKERS": "1"}
 GONE = 15  # seconds after which nothing of a killed stage may run
-
-
-def stages():
-    """(stage, its argument or none) -> the paths it makes, as dvc.yaml has them."""
-    found = {}
-    for stage, spec in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        for key in spec.get("foreach", [""]):
-            body = spec.get("do", spec)
-            paths = [*body.get("outs", []), *(next(iter(metric)) for metric in body["metrics"])]
-            found[stage, key] = [path.replace("${key}", key) for path in paths]
-    return found
-
-
-STAGES = stages()
 
 
 @pytest.fixture(scope="module")
@@ -48,55 +33,27 @@ def forker():
 def fresh(real, tmp_path):
     """Makes copies of the project with all stages' outputs, links to one set of files that must never be written to."""
 
-    def make(name):
-        folder = tmp_path / name
-        for part in ("out", "plots", "metrics", tiny.PARAMS["dataset.root"]):
-            shutil.copytree(real.root / part, folder / part, copy_function=os.link)
-        shutil.copy(real.root / "params.yaml", folder)
-        return folder
-
-    return make
-
-
-def content(path):
-    """Bytes of a file or of a folder's files; None where there is nothing."""
-    if path.is_dir():
-        return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
-    return path.read_bytes() if path.exists() else None
-
-
-def contents(folder, stage):
-    return {path: content(folder / path) for path in STAGES[stage]}
-
-
-def left(folder):
-    """What no stage has promised to make."""
-    names = [path.name for path in folder.rglob("*")]
-    return [name for name in names if "partial" in name or name.endswith((".lock", ".pt"))]
-
-
-def arguments(stage):
-    return [f"stages.{stage[0]}", *([stage[1]] if stage[1] else [])]
+    return lambda name: copy_of(real, tmp_path / name)
 
 
 def test_the_stages_are_those_of_the_pipeline():
-    assert len(STAGES) == 14
-    assert all(STAGES.values())
+    assert len(MADE) == 14
+    assert all(MADE.values())
 
 
 def test_killed_at_random_moments(fresh, forker, pytestconfig):
     kills, chance = pytestconfig.getoption("--kills"), random.Random(pytestconfig.getoption("--kills-seed"))
     pristine, whole, sessions = fresh("pristine"), {}, []
     for number in range(-(-kills // AGAIN)):
-        stage = chance.choice(list(STAGES))
+        stage = chance.choice(list(MADE))
         if stage not in whole:
             folder, begun = fresh(f"whole-{number}"), time.monotonic()
             forker.run(folder, *arguments(stage), **QUICK)
-            whole[stage] = contents(folder, stage), time.monotonic() - begun
+            whole[stage] = made(folder, stage), time.monotonic() - begun
         expected, seconds = whole[stage]
-        folder, before = fresh(f"killed-{number}"), contents(pristine, stage)
+        folder, before = fresh(f"killed-{number}"), made(pristine, stage)
         if chance.random() < 0.5:  # as DVC, which takes the old ones away
-            for path in STAGES[stage]:
+            for path in MADE[stage]:
                 shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
         for _ in range(AGAIN):
             process = forker.start(folder, *arguments(stage), **QUICK)
@@ -104,13 +61,13 @@ def test_killed_at_random_moments(fresh, forker, pytestconfig):
             process.send_signal(signal.SIGKILL)
             assert process.wait() in (0, -signal.SIGKILL), (stage, process.said())
             sessions.append(process.pid)
-            for path, found in contents(folder, stage).items():
+            for path, found in made(folder, stage).items():
                 assert found in (None, before[path], expected[path]), f"{stage}: {path} is half-written"
         said = forker.run(folder, *arguments(stage), **QUICK)
-        assert contents(folder, stage) == expected, (stage, said)
-        assert left(folder) == []
+        assert made(folder, stage) == expected, (stage, said)
+        assert unfinished(folder) == []
         shutil.rmtree(folder)
-    assert contents(pristine, ("infer_cam", ""))  # links to it went to every copy
+    assert made(pristine, ("infer_cam", ""))  # links to it went to every copy
     wait_for_the_end(sessions)
 
 
@@ -167,7 +124,7 @@ def test_a_training_saves_a_checkpoint_on_notice_even_if_all_its_processes_get_i
 def test_a_stage_that_resumes_does_not_change_what_was_linked(fresh, forker):
     """Outputs may be links into DVC's cache."""
     folder = fresh("project")
-    before = contents(folder, ("infer_cam", ""))
+    before = made(folder, ("infer_cam", ""))
     other = Path(folder.parent / "kept")
     shutil.copytree(folder / "out/cams", other, copy_function=os.link)
     forker.run(folder, "stages.infer_cam")
