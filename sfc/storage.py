@@ -37,13 +37,7 @@ def storage_error(error: BaseException) -> OSError | None:
 
 
 def storage_line(error: OSError, path: Path | str) -> str:
-    """One line: what cannot be written, why, how much space is there, what to do.
-
-    Args:
-        error: of `storage_error`.
-        path: what was being written, for an error that names no file.
-    """
-    path = error.filename or path
+    """One line: what cannot be written, why, how much space is there, what to do; `error` as of `storage_error`."""
     space = f", {free_space(path)}" if error.errno in _FULL else ""
     return f"{path}: cannot be written ({error.strerror}{space}); {_WORDS[error.errno]}"
 

@@ -49,7 +49,7 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
         return str(error)
     said = " ".join(str(error).split())
     if refused := storage_error(error):
-        return storage_line(refused, Path.cwd())
+        return storage_line(refused, refused.filename or Path.cwd())
     if any(word in said for word in NO_SHARED_MEMORY):
         return (
             "the processes that decode images ran out of shared memory (/dev/shm); give the container more of it "

@@ -70,10 +70,10 @@ def _locked(path: Path, what: str) -> IO[str] | None:
         if _is_same(file, path):
             break
         file.close()  # the one before took its file away between our opening and locking it
-    file.truncate(0)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {os.uname().nodename} since {since}\n")
-    file.flush()
+    with suppress(OSError):  # a full disk: the lock holds without a word
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {os.uname().nodename} since {since}\n".encode())
     return file
 
 

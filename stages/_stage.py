@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -215,6 +216,14 @@ def writing(path: str | Path) -> Iterator[None]:
         if refused := storage_error(error):
             raise UserError(storage_line(refused, path)) from error
         raise
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise UserError if nothing can be written to a folder, before hours are spent on what belongs there."""
+    with writing(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
 
 
 def _remove(path: Path) -> None:

@@ -24,7 +24,7 @@ from sfc.training.checkpoint import Checkpoint
 from sfc.training.loop import Stopped, train
 from stages._ending import Ended, notice_deferred
 from stages._scratch import fingerprint, scratch_folder
-from stages._stage import output, progress, say, workers, write_json
+from stages._stage import check_writable, output, progress, say, workers, write_json
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ def fit(
         The last loss.
     """
     steps_per_epoch(len(samples), section.batch_size, param=f"{stage.removeprefix('train_')}.batch_size")
+    for folder in ("out", "plots", "metrics"):
+        check_writable(folder)
     checkpoint = run_checkpoint(stage, sections=[section, *other_sections], inputs=inputs)
     with notice_deferred() as stop, _ending(stage):
         rows = train(
