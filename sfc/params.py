@@ -62,13 +62,15 @@ def read_yaml(text: str, *, source: str) -> Any:
     """The values of a YAML 1.2 document, as DVC reads them: 1e-05 is a number, `on` is text, 010 is ten.
 
     Raises:
-        UserError: not YAML, or a key stands twice in one mapping.
+        UserError: not YAML, nested beyond all reason, or a key stands twice in one mapping.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{' '.join(error.problem.split())}") from None
+    except RecursionError:
+        raise UserError(f"{source}: not a params file: nested too deeply") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
@@ -135,8 +137,8 @@ def _check_together(params: Params, source: str) -> None:
     """What no section can know alone."""
     method = params.get("train_cam.method")
     if method not in _methods():
-        near = nearest(method, _methods())
-        raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
+        near, shown = nearest(method, _methods()), method if method.isprintable() else repr(method)
+        raise UserError(f"{source}: train_cam.method: no method {shown}; there are {', '.join(_methods())}{near}")
     if params.get("cam.pcm_iters") is not None and not _methods()[method].network.correlated:
         raise UserError(f"{source}: cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null")
     for name, known in _methods().items():

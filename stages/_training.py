@@ -62,7 +62,8 @@ def fit(
         other_sections, inputs: with `section`, what the result depends on beside the code.
         lr_factor: of each step, see `sfc.training.optim.poly`.
         save: writes the trained model, to out/{its name}.safetensors.
-        losses: names of the losses beside "loss", in the order of the curve; a run need not have all of them.
+        losses: names of the losses beside "loss", in the order of the curve; a run need not have all of them, and
+            one that it never has is said.
         measures: names of what else the curve shows, after the losses; likewise.
         warning: see `sfc.calibration.method.Method`; said once during the training, and at its end if it holds there.
         facts: put into the metrics file beside the steps and the last losses and measures.
@@ -95,12 +96,14 @@ def fit(
             device=target,
             checkpoint=checkpoint,
             progress=progress,
-            watch=None if warning is None else _Watch(stage, warning, steps),
+            watch=_Watch(stage, steps, warning, names=(*losses, *measures)),
             stop=stop,
         )
     if distributed.is_main():
         with output(f"out/{stage.removeprefix('train_')}.safetensors") as path:
             save(path)
+        if silent := [name for name in (*losses, *measures) if not any(name in row for row in rows)]:
+            say(f"{stage}: the curve has no {', '.join(silent)}: the training gave no value of it with these params")
         _write_curve(f"plots/{stage}.csv", rows, ["loss", *losses, *measures])
         last = {name: value for name, value in rows[-1].items() if name not in ("step", *measures)}
         shown = {"measures": {name: rows[-1][name] for name in measures if name in rows[-1]}} if measures else {}
@@ -146,15 +149,30 @@ def _say_beside_bar(message: str) -> None:
 
 
 class _Watch:
-    """Says what a method's `warning` has to say of a row of the curve: the first time, and of the last row."""
+    """Looks at the rows of the curve: for values that have no name there, and for what a method warns of.
 
-    def __init__(self, stage: str, warning: Callable[[Mapping[str, float]], str | None], steps: int):
-        self._stage, self._warning, self._steps = stage, warning, steps
+    A warning is said the first time, and of the last row.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        steps: int,
+        warning: Callable[[Mapping[str, float]], str | None] | None,
+        *,
+        names: Sequence[str],
+    ):
+        self._stage, self._steps, self._warning, self._names = stage, steps, warning, names
         self._said = False
 
     def __call__(self, row: Mapping[str, float]) -> None:
+        if unknown := [name for name in row if name not in ("step", "loss", *self._names)]:
+            raise UserError(
+                f"{self._stage}: the objective returns {', '.join(unknown)}, which would be lost; "
+                "name it among the losses or the measures of the method"
+            )
         last = row["step"] == self._steps
-        if self._said and not last:
+        if self._warning is None or (self._said and not last):
             return
         text = self._warning(row)
         if text is not None:

@@ -18,7 +18,8 @@ def pytest_addoption(parser):
         help="folder with the inputs and outputs of the public implementations (*.npz)",
     )
     parser.addoption("--kills", type=int, default=20, help="how often tests/pipeline/test_kills.py kills a stage")
-    parser.addoption("--kills-seed", type=int, default=0, help="which stages, and when")
+    parser.addoption("--damages", type=int, default=60, help="how many damages tests/pipeline/test_damage.py does")
+    parser.addoption("--attack-seed", type=int, default=0, help="which kills and damages, and when")
 
 
 @pytest.fixture

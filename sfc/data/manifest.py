@@ -108,7 +108,7 @@ def _read_classes(path: Path | str) -> tuple[str, ...]:
         classes = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run prepare first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a list of class names ({error}); rerun prepare") from None
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{path}: not a list of class names; rerun prepare")

@@ -162,7 +162,7 @@ def _read_index(path: Path) -> dict[str, tuple]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run infer_cam again") from None
     index = index if isinstance(index, dict) else {}
     forms = {"kinds": str, "fused": str, "scales": int | float, "ids": str}

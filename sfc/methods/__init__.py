@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from sfc.calibration.method import Method
+from sfc.calibration.method import Method, registry
 from sfc.calibration.network import CamNetwork
 from sfc.methods.base import BASE
 from sfc.methods.sfc import SFC
 from sfc.methods.sipe import SIPE
 from sfc.model_file import load_model, save_model
 
-METHODS: dict[str, Method] = {method.name: method for method in (BASE, SIPE, SFC)}
+METHODS: dict[str, Method] = registry(BASE, SIPE, SFC)
 
 
 def save_cam_network(network: CamNetwork, path: Path | str, *, method: str) -> None:

@@ -1,6 +1,6 @@
 """Stages that are killed at random moments: nothing half-written, the same bytes in the end, no process left.
 
-`pytest tests/pipeline/test_kills.py --kills 200 --kills-seed 7` kills more of them, at other moments.
+`pytest tests/pipeline/test_kills.py --kills 200 --attack-seed 7` kills more of them, at other moments.
 """
 
 import os
@@ -42,7 +42,7 @@ def test_the_stages_are_those_of_the_pipeline():
 
 
 def test_killed_at_random_moments(fresh, forker, pytestconfig):
-    kills, chance = pytestconfig.getoption("--kills"), random.Random(pytestconfig.getoption("--kills-seed"))
+    kills, chance = pytestconfig.getoption("--kills"), random.Random(pytestconfig.getoption("--attack-seed"))
     pristine, whole, sessions = fresh("pristine"), {}, []
     for number in range(-(-kills // AGAIN)):
         stage = chance.choice(list(MADE))
