@@ -96,6 +96,13 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 
 def parse_params(values: Any, *, source: str = "params.yaml") -> Params:
     """Check a params mapping that has been read already; raises UserError as `load_params` does."""
+    try:
+        return _parsed(values, source)
+    except UserError as error:  # names and values come from the file, and may hold anything
+        raise UserError("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))) from None
+
+
+def _parsed(values: Any, source: str) -> Params:
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected sections such as train_cam: and crf:, found {type(values).__name__}")
     known = known_sections()
@@ -137,8 +144,8 @@ def _check_together(params: Params, source: str) -> None:
     """What no section can know alone."""
     method = params.get("train_cam.method")
     if method not in _methods():
-        near, shown = nearest(method, _methods()), method if method.isprintable() else repr(method)
-        raise UserError(f"{source}: train_cam.method: no method {shown}; there are {', '.join(_methods())}{near}")
+        near = nearest(method, _methods())
+        raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
     if params.get("cam.pcm_iters") is not None and not _methods()[method].network.correlated:
         raise UserError(f"{source}: cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null")
     for name, known in _methods().items():

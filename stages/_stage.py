@@ -98,7 +98,7 @@ def stage(summary: str, *, reads: str, writes: str):
             except (Ended, click.ClickException):
                 if notice() is None:
                     raise
-                say(f"{name}: ended by {notice().name}; what is done is kept where `{name}` can go on from it")
+                say(f"{name}: ended by {notice().name}")
                 sys.exit(128 + notice())
             say(f"{message} in {time.monotonic() - started:.0f} s")
 
