@@ -27,7 +27,7 @@ from sfc.errors import UserError
 from sfc.memory import keep_freed_memory
 from sfc.params import Params, load_params, method_section_names
 from sfc.storage import storage_error, storage_line
-from stages._ending import Ended, ending_on_notice, notice
+from stages._ending import Ended, end_with_launcher, ending_on_notice, notice
 from stages._errors import errors_as_lines
 from stages._gpu import gpu_index
 from stages._lock import alone, at_work
@@ -88,6 +88,7 @@ def stage(summary: str, *, reads: str, writes: str):
         def run(**options):
             started = time.monotonic()
             keep_freed_memory()
+            end_with_launcher()
             try:
                 with ending_on_notice(), errors_as_lines():
                     params = load_params()
