@@ -17,6 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/dvc repro
 	$(BIN)/dvc plots show
 	$(BIN)/python -m stages.metrics_table
+	@echo "for pictures and charts open out/report.html"
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

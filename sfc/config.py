@@ -20,6 +20,7 @@ from sfc.config_types import (
     Count,
     DistinctScales,
     Fraction,
+    NegativeShare,
     NonNegative,
     Positive,
     Precision,
@@ -31,15 +32,16 @@ from sfc.config_types import (
     Whole,
     Width,
     check_ascending,
+    check_share,
 )
 
-# The params of `dataset` that each kind of data set reads, beside root; the others must be null.
+# The params of `dataset` that each kind of data set reads, beside root and corrected; the others must be null.
 DATASET_FIELDS = {
-    "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes"),
-    "coco14": ("train", "val", "test"),
-    "table": ("train", "val", "test", "labels", "classes"),
+    "voc": ("train", "val", "test", "labels", "masks", "sbd", "classes", "negatives"),
+    "coco14": ("train", "val", "test", "negatives"),
+    "table": ("train", "val", "test", "labels", "classes", "negatives"),
 }
-DATASET_PATHS = ("root", "labels", "sbd")  # those that are paths from the project's folder
+DATASET_PATHS = ("root", "labels", "sbd", "corrected")  # those that are paths from the project's folder
 
 
 class Dataset(Section):
@@ -55,16 +57,21 @@ class Dataset(Section):
     masks: str | None  # folder of masks; null: SegmentationClassAug, else SegmentationClass
     sbd: str | None  # folder of SBD: makes the list train_aug, and masks where `masks` is null
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
+    negatives: bool  # whether training images that are known to show none of the classes stay
+    corrected: str | None  # folder of masks that a person corrected, which stand for pseudo-labels
+    tuning: tuple[str, ...]  # ids of images on whose masks something was chosen: no figure counts them
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Dataset:
         for name, value in self:
-            if value is not None and name not in ("kind", "root", *DATASET_FIELDS[self.kind]):
+            if value is not None and name not in ("kind", "root", "corrected", "tuning", *DATASET_FIELDS[self.kind]):
                 raise ValueError(f"{name}: has no meaning for kind {self.kind}; set it to null")
         if self.kind == "table" and self.labels is None:
             raise ValueError("labels: name the table (image,classes and, if you like, mask and split)")
         if len({self.train, self.val, self.test}) < 3:
             raise ValueError("train: train, val and test must differ")
+        if len(set(self.tuning)) < len(self.tuning):
+            raise ValueError("tuning: an image is listed twice; remove one")
         return self
 
 
@@ -100,6 +107,7 @@ class TrainCam(Section):
     precision: Precision
     epochs: Count
     batch_size: Count
+    negative_share: NegativeShare
     crop: Side
     long_side: tuple[Side, Side]
     lr: Positive
@@ -111,8 +119,9 @@ class TrainCam(Section):
     clip_norm: Positive
 
     @model_validator(mode="after")
-    def _range(self) -> TrainCam:
+    def _ranges(self) -> TrainCam:
         check_ascending("long_side", self.long_side)
+        check_share(self.negative_share, self.batch_size)
         return self
 
 
@@ -182,6 +191,7 @@ class Irn(Section):
     precision: Precision
     epochs: Count
     batch_size: Count
+    negative_share: NegativeShare
     crop: Side
     rescale: tuple[Scale, Scale]
     radius: Radius
@@ -192,13 +202,23 @@ class Irn(Section):
     clip_norm: Positive | None
 
     @model_validator(mode="after")
-    def _range(self) -> Irn:
+    def _ranges(self) -> Irn:
         check_ascending("rescale", self.rescale)
+        check_share(self.negative_share, self.batch_size)
         return self
 
 
 class PseudoLabels(Section):
     refine: Literal["irn", "crf"]
+
+
+class Refine(Section):
+    """The vote of mask proposals from elsewhere on the pseudo-labels."""
+
+    proposals: str | None  # their archive; null: no vote
+    covered: Fraction  # a class wins a proposal of which its label covers more than this share,
+    held: Fraction | None  # or one that holds at least this share of its label; null: the first way alone
+    unclaimed: Literal["background", "keep"]  # labels in a proposal that no class wins
 
 
 class Walk(Section):
@@ -222,6 +242,7 @@ SECTIONS: dict[str, type[Section]] = {
     "irn": Irn,
     "pseudo_labels": PseudoLabels,
     "walk": Walk,
+    "refine": Refine,
     "seg": Seg,
     "predict": Predict,
     "analyse": Analyse,

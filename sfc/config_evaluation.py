@@ -53,3 +53,4 @@ class Evaluate(Section):
     bootstrap: Bootstrap
     class_sets: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]  # name of the set -> class names
     gallery: Whole  # images in each gallery
+    worst: Whole  # images beside these in the report

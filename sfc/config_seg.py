@@ -11,6 +11,7 @@ from sfc.config_types import (
     Backbone,
     Count,
     DistinctScales,
+    NegativeShare,
     NonNegative,
     Positive,
     Precision,
@@ -20,6 +21,7 @@ from sfc.config_types import (
     Seed,
     Side,
     Width,
+    check_share,
     one_of,
 )
 
@@ -38,6 +40,7 @@ class Seg(Section):
     atrous_rates: Annotated[tuple[Count, ...], Field(min_length=1)]  # of deeplabv2's ASPP; largefov has one
     steps: Count
     batch_size: Count
+    negative_share: NegativeShare
     crop: Side
     scales: Scales  # each crop's image is resized by a factor drawn at random:
     scale_draw: Literal["choice", "uniform"]  # one of `scales`, or any number between the two of them
@@ -52,7 +55,8 @@ class Seg(Section):
     power: NonNegative
 
     @model_validator(mode="after")
-    def _fits_draw_and_model(self) -> Seg:
+    def _fits_together(self) -> Seg:
+        check_share(self.negative_share, self.batch_size)
         if self.scale_draw == "uniform" and (len(self.scales) != 2 or self.scales[0] > self.scales[1]):
             raise ValueError(f"scales: {list(self.scales)} must be [smallest, largest] for scale_draw uniform")
         if self.model == "largefov" and len(self.atrous_rates) != 1:

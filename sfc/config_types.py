@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NegativeShare = Fraction | None  # of a batch that shows no class; null: as many as in the data set
 Whole = Annotated[int, Field(ge=0, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Radius = Annotated[int, Field(ge=2, le=1000)]  # pixels closer than this are partners; below 2 there are none
@@ -41,7 +42,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+RESNETS = ("resnet18", "resnet18_half", "resnet34", "resnet50", "resnet101")
 _TIMM_NAME = re.compile(r"timm/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -63,6 +64,16 @@ class Backbone(Section):
     weights: str
     frozen_stages: Annotated[int, Field(ge=0, le=5)]  # leading stages without gradient: stem, layer1 .. layer4
     batch_norm: Literal["frozen", "train"]
+
+
+def check_share(share: float | None, batch_size: int) -> None:
+    """Raise ValueError unless `share` of a batch, where one is given, is none or some whole images, but not all."""
+    if share and not 0 < round(share * batch_size) < batch_size:
+        least, most = (f"{images / batch_size:.2g}" for images in (1, batch_size - 1))
+        raise ValueError(
+            f"negative_share: {share} of a batch of {batch_size} must be some images, but not all: {least} to {most}, "
+            "0 for none, null for as many as there are"
+        )
 
 
 def check_ascending(param: str, limits: tuple[float, float]) -> None:

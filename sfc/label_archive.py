@@ -41,6 +41,49 @@ class LabelArchiveWriter:
         self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), png)
 
 
+class ZipReader:
+    """Random access to the entries of a zip; may be pickled and used in any number of processes.
+
+    Attributes:
+        names: of all entries, in the order of the file.
+
+    Raises:
+        UserError: no such file, or not a zip.
+    """
+
+    def __init__(self, path: str | Path, *, holds: str, remedy: str):
+        """
+        Args:
+            holds: what the entries are, for errors.
+            remedy: what brings the file, for errors.
+        """
+        self.path = Path(path)
+        self._holds = holds
+        self._remedy = remedy
+        self._zip: zipfile.ZipFile | None = None
+        self._pid = 0
+        self.names = tuple(self._open().namelist())
+
+    def read(self, name: str) -> bytes:
+        """The content of an entry; raises whatever a damaged file makes zipfile raise."""
+        return self._open().read(name)
+
+    def _open(self) -> zipfile.ZipFile:
+        # A forked process shares its parent's file position, so each process opens the file for itself.
+        if self._zip is None or self._pid != os.getpid():
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except FileNotFoundError:
+                raise UserError(f"{self.path}: no such file; {self._remedy}") from None
+            except Exception:  # a flipped bit can break zipfile anywhere
+                raise UserError(f"{self.path}: not a zip archive of {self._holds}; make the file again") from None
+            self._pid = os.getpid()
+        return self._zip
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_zip": None}
+
+
 class LabelArchive:
     """Random access by image id; may be pickled and used in any number of processes.
 
@@ -50,9 +93,11 @@ class LabelArchive:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._zip: zipfile.ZipFile | None = None
-        self._pid = 0
-        self._names = dict.fromkeys(name.removesuffix(".png") for name in self._open().namelist())
+        self._zip = ZipReader(path, holds="label maps", remedy="run the stage that makes it (dvc repro)")
+        self._names = dict.fromkeys(name.removesuffix(".png") for name in self._zip.names)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._names
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -76,9 +121,10 @@ class LabelArchive:
         """The PNG file of one image; raises UserError as `read`, but for what is damaged inside the PNG."""
         if id not in self._names:
             raise UserError(f"{self.path}: no label map of image {id}; make it again from the present manifest")
-        archive = self._open()
         try:
-            return archive.read(f"{id}.png")
+            return self._zip.read(f"{id}.png")
+        except UserError:
+            raise
         except Exception:  # as in `read`, of zipfile
             raise self._damaged(id) from None
 
@@ -92,18 +138,3 @@ class LabelArchive:
             found, wanted = f"{label.shape[0]}x{label.shape[1]}", f"{record.height}x{record.width}"
             raise UserError(f"{self.path}: {record.id} is {found}, its image {wanted}; make the file again")
         return label
-
-    def _open(self) -> zipfile.ZipFile:
-        # A forked process shares its parent's file position, so each process opens the file for itself.
-        if self._zip is None or self._pid != os.getpid():
-            try:
-                self._zip = zipfile.ZipFile(self.path)
-            except FileNotFoundError:
-                raise UserError(f"{self.path}: no such file; run the stage that makes it (dvc repro)") from None
-            except Exception:  # as there
-                raise UserError(f"{self.path}: not a zip archive of label maps; make the file again") from None
-            self._pid = os.getpid()
-        return self._zip
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_zip": None}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sfc.calibration.image_bank import ImageBank
-from sfc.data.batches import steps_per_epoch
+from sfc.data.negatives import batch_mix
 from sfc.errors import UserError
 from sfc.randomness import generator
 
@@ -81,8 +81,12 @@ def label_stats(labels: np.ndarray, *, draws: int, c_ibr: float, n_iter: int, no
 
 
 def classes_per_image(labels: np.ndarray) -> float:
-    """Mean number of classes in an image of the (N, C) label matrix: C_IBR as the paper defines it."""
-    return float(np.asarray(labels).astype(bool).sum(axis=1).mean())
+    """Mean number of classes in an image of the (N, C) label matrix: C_IBR as the paper defines it.
+
+    Images without a class are left out, as the bank never holds one.
+    """
+    each = np.asarray(labels).astype(bool).sum(axis=1)
+    return float(each[each > 0].mean()) if each.any() else 0.0
 
 
 def classes_per_draw(
@@ -102,8 +106,9 @@ def classes_per_draw(
     than they occur: on PASCAL VOC an image drawn has about 1.87 classes, an image of the data set 1.56.
 
     Args:
-        labels: (N, C) of 0 and 1, N at least `batch_size`.
-        batch_size, draws, replacement, exclude_batch, allow_empty: as in training.
+        labels: (N, C) of 0 and 1, N at least `batch_size`, of the images that an epoch is one pass over.
+        batch_size: how many of them are in a batch; negatives beside them change nothing in the bank.
+        draws, replacement, exclude_batch, allow_empty: as in training.
         epochs: to simulate; one epoch of PASCAL VOC has a standard error of 0.02.
         seed: of the order of the images and of the draws.
 
@@ -125,7 +130,7 @@ def classes_per_draw(
     )
     image = torch.zeros(batch_size, 3, 1, 1, dtype=torch.uint8)
     box = torch.zeros(batch_size, 4, dtype=torch.int64)
-    steps = steps_per_epoch(len(rows), batch_size)
+    steps = batch_mix(labels, batch_size, None, section="train_cam").steps_per_epoch()
     total = 0.0
     for epoch in range(epochs):
         order = torch.as_tensor(generator(seed, "simulated order", epoch).permutation(len(rows)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -95,6 +96,17 @@ def _known_columns(path: Path | str, found: Sequence[str], needed: Sequence[str]
         if found.count(name) > 1:
             raise UserError(f"{path}: column {name} comes twice; rename or delete one of the two")
     return known
+
+
+def split_names(cells: Sequence[str]) -> list[tuple[str, ...]]:
+    """The class names in each cell of a column, each once.
+
+    They are apart by ; | or , if one of these occurs in the column at all, and then may hold spaces, which become _;
+    else by spaces.
+    """
+    separated = any(mark in cell for cell in cells for mark in ";|,")
+    parts = (re.split("[;|,]", cell) if separated else cell.split() for cell in cells)
+    return [tuple(dict.fromkeys("_".join(part.split()) for part in row if part.strip())) for row in parts]
 
 
 def class_indices(names: Iterable[str], classes: Sequence[str]) -> tuple[int, ...]:

@@ -1,8 +1,14 @@
-"""A setting of the process that decides how fast a CPU trains."""
+"""Memory of the process: a setting that decides how fast a CPU trains, and one line where it does not suffice."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sfc.errors import UserError
 
 
 def keep_freed_memory() -> None:
@@ -17,3 +23,14 @@ def keep_freed_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of the settings in malloc.h
     for setting, value in ((trim_threshold, -1), (top_pad, 256 << 20), (mmap_max, 0)):
         libc.mallopt(setting, value)
+
+
+@contextmanager
+def memory_line(message: str) -> Iterator[None]:
+    """Turn what torch raises when memory runs out into UserError(message)."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has a class of its own for GPUs alone
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UserError(message) from None

@@ -156,6 +156,12 @@ def _check_together(params: Params, source: str) -> None:
                     f"{source}: fusion.{name}.{use}.weights: of {', '.join(weights)}, but the CAMs that stand for "
                     f"{name} are {', '.join(kinds)}; name these"
                 )
+    for section in ("train_cam", "irn", "seg"):
+        if params.get(f"{section}.negative_share") and not params.get("dataset.negatives"):
+            raise UserError(
+                f"{source}: {section}.negative_share: there are no negatives while dataset.negatives is false; "
+                "set that to true, or this to null"
+            )
     if params.get("analyse.split") not in params.get("cam.splits"):
         raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
 

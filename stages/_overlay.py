@@ -49,6 +49,31 @@ def overlaid(base: str, overlay: str, *, source: str) -> str:
     return "\n".join(old) + "\n"
 
 
+def with_param(text: str, name: str, value: str) -> str:
+    """The text of params.yaml with one param set, and all else, comments included, as it stands.
+
+    Args:
+        name: dotted.
+        value: as YAML in one line.
+
+    Raises:
+        UserError: the file is written in such a way, as JSON say, that a line of it cannot be replaced.
+    """
+    *sections, param = name.split(".")
+    lines = [f"{'  ' * depth}{section}:" for depth, section in enumerate(sections)]
+    lines = [*text.splitlines()[: _header(text.splitlines())], *lines, f"{'  ' * len(sections)}{param}: {value}"]
+    wanted = read_yaml(text, source="params.yaml")
+    inner = wanted
+    for section in sections:
+        inner = inner[section]
+    inner[param] = read_yaml(value, source=name)
+    if _is_block(_root(text)):
+        changed = overlaid(text, "\n".join(lines), source="params.yaml")
+        if read_yaml(changed, source="params.yaml") == wanted:
+            return changed
+    raise UserError(f"params.yaml: not written in lines of its own, so nothing is changed; set {name} to {value} in it")
+
+
 def _root(text: str) -> Node:
     return YAML(typ="safe", pure=True).compose(text)
 

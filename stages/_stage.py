@@ -69,17 +69,29 @@ class MethodSections:
         return params.method_sections()
 
 
+@dataclass(frozen=True)
+class AllParams:
+    """Annotated[Params, AllParams()] hands a stage all params; it depends on the whole of params.yaml, by value."""
+
+    def names(self) -> tuple[str, ...]:
+        return ("params.yaml:",)  # as dvc.yaml writes it
+
+    def read(self, params: Params) -> Params:
+        return params
+
+
 def stage(summary: str, *, reads: str, writes: str):
     """Make a function the click command of a DVC stage.
 
     Which params it reads, its annotations say: a parameter annotated with a `Section` is the section of the
-    parameter's own name (`crf: Crf`); for others see `Param` and `MethodSections`. All other parameters are click's.
+    parameter's own name (`crf: Crf`); for others see `Param`, `MethodSections` and `AllParams`. All other parameters
+    are click's.
     `sfc_params()` of the command must equal what dvc.yaml declares for the stage; tests/pipeline checks it.
     """
 
     def decorate(function):
         wanted = _params_of(function)
-        listed = [param.name if isinstance(param, Param) else "those of the method" for param in wanted.values()]
+        listed = [_LISTED.get(type(param)) or param.name for param in wanted.values()]
 
         name = function.__module__.rpartition(".")[2]
         name = Path(sys.argv[0]).stem if name == "__main__" else name
@@ -111,11 +123,14 @@ def stage(summary: str, *, reads: str, writes: str):
     return decorate
 
 
-def _params_of(function: Callable) -> dict[str, Param | MethodSections]:
+_LISTED = {MethodSections: "those of the method", AllParams: "all"}
+
+
+def _params_of(function: Callable) -> dict[str, Param | MethodSections | AllParams]:
     """The parameters of a stage that params.yaml fills, and by what."""
     found = {}
     for parameter, hint in get_type_hints(function, include_extras=True).items():
-        markers = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Param | MethodSections)]
+        markers = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Param | MethodSections | AllParams)]
         if markers:
             (found[parameter],) = markers
         elif isinstance(hint, type) and issubclass(hint, Section):

@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sfc.data.batches import batches, steps_per_epoch
+from sfc.data.batches import batches
+from sfc.data.negatives import BatchMix
 from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
@@ -42,6 +43,7 @@ def fit(
     samples: Dataset,
     *,
     target: torch.device,
+    mix: BatchMix,
     steps: int,
     section: BaseModel,
     other_sections: Sequence[BaseModel] = (),
@@ -58,7 +60,8 @@ def fit(
     """Train `objective` on `samples`, going on from a scratch checkpoint where there is one, and write the results.
 
     Args:
-        section: the stage's own params; its random_seed, batch_size and precision are used here.
+        mix: which samples are in a batch.
+        section: the stage's own params; its random_seed and precision are used here.
         other_sections, inputs: with `section`, what the result depends on beside the code.
         lr_factor: of each step, see `sfc.training.optim.poly`.
         save: writes the trained model, to out/{its name}.safetensors.
@@ -71,7 +74,7 @@ def fit(
     Returns:
         The last loss.
     """
-    steps_per_epoch(len(samples), section.batch_size, param=f"{stage.removeprefix('train_')}.batch_size")
+    mix.steps_per_epoch()  # raises, before anything is made, where there are too few images
     for folder in ("out", "plots", "metrics"):
         check_writable(folder)
     checkpoint = run_checkpoint(stage, sections=[section, *other_sections], inputs=inputs)
@@ -81,7 +84,7 @@ def fit(
             batches=lambda first: batches(
                 samples,
                 seed=section.random_seed,
-                batch_size=section.batch_size,
+                mix=mix,
                 first_step=first,
                 steps=steps,
                 workers=workers(),

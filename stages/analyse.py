@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sfc.analysis.images import shared_features
-from sfc.analysis.summary import activations, end_means, ends, head_to_tail, spread_over_classes
+from sfc.analysis.summary import activations, end_means, ends, head_to_tail
 from sfc.analysis.tables import read_gradients, read_rates, write_cosines, write_rates
 from sfc.config import Analyse
 from sfc.data.manifest import read_manifest
+from sfc.data.spread import spread_over_classes
 from sfc.methods import load_cam_network
 from stages._stage import device, output, progress, say, stage, workers, write_json
 
@@ -23,14 +24,14 @@ PROTOCOL = {
     "Before and after calibration: within a model, the first kind of CAM against the one that stands for the method "
     "(SFC: classifier-weight CAM and the sum of Eq. 9); between models, dvc metrics diff and dvc plots diff of an "
     "experiment without the losses.",
-    reads="out/manifest.csv, classes.json, cam.safetensors; plots/train_cam_gradients.csv and "
+    reads="out/manifest.csv, classes.json, tuning.json, cam.safetensors; plots/train_cam_gradients.csv and "
     "evaluate_cam_per_class.csv; the images, and masks where there are any",
     writes="metrics/analyse.json, plots/analyse_cosines.csv, plots/analyse_rates.csv",
 )
 def main(analyse: Analyse) -> str:
-    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     records = manifest.split(analyse.split)
-    with_mask = [record for record in records if record.mask]
+    with_mask = [record for record in records if record.mask and record.labels]
     pixels, records = ("masks", with_mask) if with_mask else ("seeds", records)
     records = [records[i] for i in spread_over_classes([r.labels for r in records], analyse.images)]
     counts = manifest.label_matrix(manifest.split("train")).sum(0).astype(int).tolist()
@@ -39,7 +40,7 @@ def main(analyse: Analyse) -> str:
     gradients = read_gradients("plots/train_cam_gradients.csv", manifest.classes)
 
     if not with_mask:
-        say(f"analyse: no image of {analyse.split} has a mask: no over- or under-activation to measure")
+        say(f"analyse: no image of a class in {analyse.split} has a mask: no over- or under-activation to measure")
     target = device()
     cosines = shared_features(
         load_cam_network("out/cam.safetensors", target),

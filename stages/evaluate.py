@@ -15,6 +15,7 @@ from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.evaluation.coverage import covered_splits
+from sfc.evaluation.examples import cam_layers, choose_worst, label_layers, write_examples
 from sfc.evaluation.gallery import cam_block, choose, label_block, write_sheets
 from sfc.evaluation.tables import Measured, write_confusion, write_per_class
 from sfc.evaluation.tallies import CamTally, LabelTally
@@ -41,16 +42,16 @@ MEANING = {
 @click.argument("product", type=click.Choice(list(PATHS)))
 @stage(
     "Measure a product against the masks of the images it covers (the fusion is for cam alone).",
-    reads=f"out/manifest.csv, out/classes.json, the masks; {', '.join(PATHS.values())}",
+    reads=f"out/manifest.csv, out/classes.json, out/tuning.json, the masks; {', '.join(PATHS.values())}",
     writes="metrics/evaluate_PRODUCT.json, plots/evaluate_PRODUCT_per_class.csv and _confusion.json, "
-    "out/gallery/PRODUCT/",
+    "out/gallery/PRODUCT/, out/examples/PRODUCT.zip",
 )
 def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
     distributed.start(torch.device("cpu"))
-    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
     bootstrap = Bootstrap(**evaluate.bootstrap.model_dump())
-    ids, new_tally, block = _open(product, manifest.classes, evaluate.sweep, fusion)
+    ids, new_tally, block, layers = _open(product, manifest.classes, evaluate.sweep, fusion)
     # predict alone may have had no image: a data set need not have the split it was asked for
     splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
     masked = {split: [record for record in records if record.mask] for split, records in splits.items()}
@@ -62,9 +63,11 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
     metrics, measured = {}, []
     for split, tally in tallies.items():
         with_mask, records = masked[split], splits[split]
-        metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask)}
+        used_up = sum(record.id in manifest.tuning for record in records)
+        metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask) - used_up}
+        metrics[split] |= {"images_for_tuning": used_up} if used_up else {}
         if with_mask:
-            metrics[split] |= {"protocol": tally.protocol(split), "stands_for": tally.stands_for}
+            metrics[split] |= {"protocol": tally.protocol(split) + _tuned(used_up), "stands_for": tally.stands_for}
             metrics[split] |= tally.metrics(sets, bootstrap)
         else:
             metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
@@ -77,24 +80,24 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
         write_per_class(path, product, tables, manifest.classes)
     with output(f"plots/evaluate_{product}_confusion.json") as path:
         write_confusion(path, tally.main, manifest.classes)
-    with output(f"out/gallery/{product}") as folder:
-        folder.mkdir()
-        blocks = [block(record) for record in choose(records, evaluate.gallery)]
-        sheets = write_sheets(folder, product, f"{product}: {MEANING[product]}, {split} images", blocks)
+    sheets = _draw(product, split, records, tally, evaluate, manifest.classes, block, layers)
     write_json(f"metrics/evaluate_{product}.json", metrics)
     figures = ", ".join(_figure(split, tally, splits[split], metrics[split]) for split, _, tally in measured)
     return f"evaluate {product}: {figures}; metrics/evaluate_{product}.json, {sheets} sheets in out/gallery/{product}"
 
 
 def _open(product, classes, sweep, fusion):
-    """The product's image ids, a function that makes an empty tally, and one that draws a record's gallery block."""
+    """The product's image ids, and functions: that makes an empty tally, that draws a record's gallery block, and that
+    gives its layers."""
     if product == "cam":
         store = CamStore(PATHS[product])
         rule = CamRule(store, **fusion.model_dump())
         thresholds = sweep_thresholds(sweep.start, sweep.stop, sweep.step)
-        return store.ids, partial(CamTally, rule, len(classes) + 1, thresholds), partial(cam_block, rule, classes)
+        tally = partial(CamTally, rule, len(classes) + 1, thresholds)
+        return store.ids, tally, partial(cam_block, rule, classes), partial(cam_layers, rule)
     archive = LabelArchive(PATHS[product])
-    return archive.ids, partial(LabelTally, archive, len(classes) + 1), partial(label_block, archive, classes, product)
+    tally, block = partial(LabelTally, archive, len(classes) + 1), partial(label_block, archive, classes, product)
+    return archive.ids, tally, block, partial(label_layers, archive)
 
 
 def _counted(tally, records, label):
@@ -108,6 +111,26 @@ def _counted(tally, records, label):
         for own, other in zip(tally.counters, counters, strict=True):
             own.merge(other)
     return tally
+
+
+def _draw(product, split, records, tally, evaluate, classes, block, layers) -> int:
+    """Contact sheets of the gallery, and for the report its images and the worst; returns the number of sheets."""
+    fixed = choose(records, evaluate.gallery)
+    with output(f"out/gallery/{product}") as folder:
+        folder.mkdir()
+        heading = f"{product}: {MEANING[product]}, {split} images"
+        sheets = write_sheets(folder, product, heading, [block(record) for record in fixed])
+    ids = [record.id for record in fixed]
+    shown = {*ids, *choose_worst(tally.main.per_image, evaluate.worst)}
+    facts = {"product": product, "meaning": MEANING[product], "split": split, "images": len(records)}
+    with output(f"out/examples/{product}.zip") as path:
+        examples = [record for record in records if record.id in shown]
+        write_examples(path, facts, tally.stands_for, classes, examples, ids, tally.main.per_image, layers)
+    return sheets
+
+
+def _tuned(used_up):
+    return f"; offsets were chosen on the masks of {used_up:,} other images, which are not counted" if used_up else ""
 
 
 def _why_nothing(records):

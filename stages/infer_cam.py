@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-
-from sfc.backbone import fold_batch_norm
-from sfc.calibration.network import CamNetwork
 from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
-from sfc.localization.multiscale import infer_cams
+from sfc.localization.multiscale import infer_cams, ready
 from sfc.localization.store import CamStore, CamWriter, empty_maps, shard_path
 from sfc.methods import load_cam_network
+from sfc.model_file import CAM, read_facts
 from sfc.sealed import sealed
 from sfc.training import distributed
 from stages._scratch import Scratch, take_over
 from stages._stage import device, output, progress, say, stage, workers, write_json, writing
 
-INPUTS = ["out/manifest.csv", "out/classes.json", "out/cam.safetensors"]
+MODEL = "out/cam.safetensors"
+INPUTS = ["out/manifest.csv", "out/classes.json", MODEL]
 
 
 @stage(
@@ -35,7 +33,8 @@ def main(cam: Cam) -> str:
         raise UserError("cam.splits: the manifest has no image in any of these splits; name train")
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
-    network = _network(cam, target)
+    read_facts(MODEL, task=CAM).check_classes(manifest.classes, MODEL)
+    network = ready(load_cam_network(MODEL, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
     with Scratch("infer_cam", sections=[cam], inputs=INPUTS) as scratch:
@@ -75,15 +74,6 @@ def main(cam: Cam) -> str:
             write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
     distributed.stop()
     return f"infer_cam: CAMs of {len(records):,} images to out/cams"
-
-
-def _network(cam: Cam, target: torch.device) -> CamNetwork:
-    network = load_cam_network("out/cam.safetensors", target)
-    if cam.pcm_iters is not None:
-        network.pcm_iters = cam.pcm_iters
-    fold_batch_norm(network.backbone)
-    dtype = torch.bfloat16 if cam.precision == "bf16" else torch.float32
-    return network.to(dtype=dtype, memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import numpy as np
 
 from sfc.config import Dc, Ibr
 from sfc.config_types import Section
-from sfc.data.batches import steps_per_epoch
 from sfc.data.manifest import read_manifest
+from sfc.data.negatives import BatchMix, batch_mix
 from sfc.errors import UserError
 from sfc.label_stats import (
     LabelStats,
@@ -46,12 +46,14 @@ def main(
     ibr: Ibr,
     dc: Dc,
     batch_size: Annotated[int, Param("train_cam.batch_size")],
+    negatives: Annotated[bool, Param("dataset.negatives")],
+    negative_share: Annotated[float | None, Param("train_cam.negative_share")],
     method: Annotated[str, Param("train_cam.method")],
     sections: Annotated[dict[str, Section], MethodSections(declared=True)],
 ) -> str:
     if labels is not None:
-        classes, matrix = _from_table(labels, split)
-        stats, _ = _stats(matrix, ibr, dc, batch_size)
+        classes, matrix = _from_table(labels, split, negatives)
+        stats, _ = _stats(matrix, ibr, dc, batch_mix(matrix, batch_size, negative_share, section="train_cam"))
         click.echo(label_stats_csv(stats, classes), nl=False)
         return f"label_stats: {len(matrix):,} images of {len(classes)} classes"
     if split is not None:
@@ -59,7 +61,7 @@ def main(
     _check_declared(method, sections)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     matrix = manifest.label_matrix(manifest.split("train"))
-    stats, facts = _stats(matrix, ibr, dc, batch_size)
+    stats, facts = _stats(matrix, ibr, dc, batch_mix(matrix, batch_size, negative_share, section="train_cam"))
     with output("out/label_stats.csv") as path:
         path.write_text(label_stats_csv(stats, manifest.classes), encoding="utf-8")
     _write_method("out/method.json", method, sections, stats)
@@ -95,15 +97,15 @@ def _write_method(path: str, method: str, sections: dict[str, Section], stats: L
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
-    """Class names, sorted, and the label matrix of the images of one split that show any class."""
+def _from_table(path: str, split: str | None, negatives: bool) -> tuple[list[str], np.ndarray]:
+    """Class names, sorted, and the label matrix of a split's images; without `negatives`, of those with a class."""
     table = read_label_table(path)
     splits = list(dict.fromkeys(row.split for row in table.values()))
     if split is None and splits:
         split = splits[0]
     if split not in splits:
         raise UserError(f"{path}: no image of split {split}; it has {', '.join(splits) or 'none'}")
-    rows = [row.classes for row in table.values() if row.split == split and row.classes]
+    rows = [row.classes for row in table.values() if row.split == split and (row.classes or negatives)]
     classes = sorted({name for row in table.values() for name in row.classes})
     matrix = np.zeros((len(rows), len(classes)), np.float32)
     for index, names in enumerate(rows):
@@ -111,18 +113,18 @@ def _from_table(path: str, split: str | None) -> tuple[list[str], np.ndarray]:
     return classes, matrix
 
 
-def _stats(matrix: np.ndarray, ibr: Ibr, dc: Dc, batch_size: int) -> tuple[LabelStats, dict]:
+def _stats(matrix: np.ndarray, ibr: Ibr, dc: Dc, mix: BatchMix) -> tuple[LabelStats, dict]:
     """The stats, and the facts of them that go to the metrics."""
     n_iter = dc.n_iter
     if n_iter == "auto":
-        n_iter = steps_per_epoch(len(matrix), batch_size, param="train_cam.batch_size")
+        n_iter = mix.steps_per_epoch()
     c_ibr = dc.c_ibr
     if c_ibr == "auto":
         c_ibr = classes_per_image(matrix)
     elif c_ibr == "simulate":
         c_ibr = classes_per_draw(
-            matrix,
-            batch_size=batch_size,
+            matrix[mix.images],
+            batch_size=mix.images_each,
             draws=ibr.n,
             replacement=ibr.replacement,
             exclude_batch=ibr.exclude_batch,

@@ -70,6 +70,9 @@ def _notes(rows: list[tuple[str, str, dict]], bootstrap: Bootstrap) -> list[str]
         )
     if any(found["images"] for _, _, found in rows):
         notes.append("chosen on masks by this run: nothing in this table; every rule is fixed in params.yaml")
+    if used := {split: found["images_for_tuning"] for _, split, found in rows if found.get("images_for_tuning")}:
+        shown = ", ".join(f"{count:,} of {split}" for split, count in used.items())
+        notes.append(f"offsets were chosen on the masks of {shown} (dataset.tuning), which no row counts")
     oracles = {split: f"{found['images']:,} of {split}" for _, split, found in rows if "oracle" in found}
     if oracles:
         notes.append(

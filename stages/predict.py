@@ -5,7 +5,7 @@ from __future__ import annotations
 from sfc.config import Predict
 from sfc.data.images import equal_sizes
 from sfc.data.manifest import read_manifest
-from sfc.errors import UserError
+from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.inference import predict_labels
 from sfc.segmentation.models import load_segmenter
 from sfc.training import distributed
@@ -26,12 +26,8 @@ def main(predict: Predict) -> str:
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.members(predict.split)
+    read_facts(MODEL, task=SEGMENTATION).check_classes(manifest.classes, MODEL)
     network = load_segmenter(MODEL, target)
-    if network.num_classes != 1 + len(manifest.classes):
-        raise UserError(
-            f"{MODEL} tells apart {network.num_classes - 1} classes, out/classes.json has {len(manifest.classes)}; "
-            "run the stage train_seg again"
-        )
     if not records:
         say(f"predict: the data set has no image in split {predict.split}: nothing to predict; see predict.split")
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")

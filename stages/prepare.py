@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
-from sfc.data.manifest import Manifest, write_manifest
+from sfc.data.images import IGNORE
+from sfc.data.manifest import Manifest, write_manifest, write_tuning
+from sfc.data.negatives import check_told_apart
+from sfc.errors import refuse
+from sfc.exchange.corrected import read_corrected
+from sfc.label_archive import LabelArchiveWriter
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
 from stages._copies import check_paths
-from stages._stage import output, progress, stage, workers, write_json
+from stages._stage import output, progress, say, stage, workers, write_json
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -40,11 +46,18 @@ READERS = {
 
 @stage(
     "Check every image, mask and label of the data set and write the manifest all later stages read.",
-    reads="the folder dataset.root in the layout of dataset.kind, and the label table dataset.labels if one is named",
-    writes="out/manifest.csv, out/classes.json, out/masks/ (drawn ones alone), metrics/prepare.json",
+    reads="the folder dataset.root in the layout of dataset.kind; the label table dataset.labels and the masks in "
+    "dataset.corrected, if they are named",
+    writes="out/manifest.csv, out/classes.json, out/tuning.json, out/masks/ (drawn ones alone), out/corrected.zip, "
+    "metrics/prepare.json",
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
+    if dataset.corrected is not None and not _inside(dataset.corrected, dataset.root):
+        say(
+            f"note: dataset.corrected: DVC does not see when {dataset.corrected} changes; put the folder into "
+            f"{dataset.root}, or give it another name with each change"
+        )
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
     settings |= {name: Path(settings[name]) for name in DATASET_PATHS if settings.get(name) is not None}
@@ -52,6 +65,8 @@ def main(dataset: Dataset) -> str:
         output("out/masks") as drawn,
         output("out/manifest.csv") as csv_path,
         output("out/classes.json") as classes_path,
+        output("out/corrected.zip") as corrected_path,
+        output("out/tuning.json") as tuning_path,
     ):
         drawn.mkdir()
         if reader.draws:
@@ -62,15 +77,56 @@ def main(dataset: Dataset) -> str:
             workers=workers(),
             progress=_shown,
         )
+        _check_told_apart(manifest, counts, dataset.negatives)
+        unknown = sorted(set(dataset.tuning) - {record.id for record in manifest.records})
+        refuse("dataset.tuning", [f"the data set has no image {id}; remove it" for id in unknown])
         write_manifest(manifest, csv_path, classes_path)
+        write_tuning(dataset.tuning, tuning_path)
+        counts |= _write_corrected(corrected_path, dataset.corrected, manifest)
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
 
 
+def _inside(path: str, folder: str) -> bool:
+    """By their names: links may lead to DVC's cache."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _write_corrected(path: Path, folder: str | None, manifest: Manifest) -> dict[str, int]:
+    """Put the masks that a person corrected into one archive, an empty one without any, and count them."""
+    with LabelArchiveWriter(path) as writer:
+        if folder is None:
+            return {}
+        counts = {"images_corrected": 0, "corrected_differ_from_labels": 0}
+        for record, label in read_corrected(Path(folder), manifest):
+            writer.write(record.id, label)
+            shown = tuple(int(value) - 1 for value in np.unique(label) if value not in (0, IGNORE))
+            counts["images_corrected"] += 1
+            counts["corrected_differ_from_labels"] += shown != record.labels
+    return counts
+
+
 def _shown(items: Iterable, *, total: int, label: str) -> Iterable:
     return progress(items, total=total, label=f"prepare: {label}")
+
+
+def _check_told_apart(manifest: Manifest, counts: dict, negatives: bool) -> None:
+    """UserError if all training images show the same classes, as where there is one class and no negative."""
+    _, left_out = _without_label(manifest, counts)
+    advice = "add images that show none of them"
+    if left_out:
+        advice = f"{left_out:,} without a label were left out, which dataset.negatives: true keeps"
+    elif not negatives:
+        advice += ", and set dataset.negatives to true"
+    check_told_apart(manifest.label_matrix(manifest.split("train")), manifest.classes, advice=advice)
+
+
+def _without_label(manifest: Manifest, counts: dict) -> tuple[int, int]:
+    """How many training images without a label are kept, and how many were left out."""
+    kept = sum(not record.labels for record in manifest.members("train"))
+    return kept, counts["train"]["images_without_label"] - kept
 
 
 def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
@@ -79,6 +135,8 @@ def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
     if split == "test":
         return facts
     labels = manifest.label_matrix(records)
+    if split == "train" and (negatives := int((~labels.any(axis=1)).sum())):
+        facts["negatives"] = negatives
     per_class = labels.sum(axis=0)
     return facts | {
         "images_per_class_largest": int(per_class.max()),
@@ -91,8 +149,10 @@ def _facts(manifest: Manifest, split: str) -> dict[str, float | str]:
 def _summary(manifest: Manifest, counts: dict) -> str:
     images = Counter(record.split for record in manifest.records)
     parts = [f"{images[split]:,} {name} images" for split, name in SPLITS.items() if images[split] or split == "val"]
-    if left_out := counts.get("train", counts).get("images_without_label"):
-        parts[0] += f" ({left_out:,} without a label left out)"
+    kept, left_out = _without_label(manifest, counts)
+    notes = [f"{kept:,} of them negatives"] * bool(kept) + [f"{left_out:,} without a label left out"] * bool(left_out)
+    if notes:
+        parts[0] += f" ({', '.join(notes)})"
     notes = [f"{' and '.join(parts)} of {len(manifest.classes)} classes"]
     if any(record.split == "train" and record.label_source == "masks" for record in manifest.records):
         notes.append("labels read from the masks")
@@ -100,6 +160,8 @@ def _summary(manifest: Manifest, counts: dict) -> str:
         notes.append("no masks (nothing will be measured)")
     if unlike := sum(counts.get(split, {}).get("differ_from_masks", 0) for split in SPLITS):
         notes.append(f"{unlike:,} with other classes in the mask than in the labels")
+    if corrected := counts.get("images_corrected"):
+        notes.append(f"{corrected:,} training images with corrected masks")
     if rotated := counts["images_with_rotation_tag"]:
         notes.append(f"{rotated:,} with a rotation tag that is not applied")
     return ", ".join(notes)

@@ -8,30 +8,42 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from sfc.config import PseudoLabels, Walk, WalkFusion
+from sfc.config import PseudoLabels, Refine, Walk, WalkFusion
 from sfc.data.images import IGNORE, equal_sizes
 from sfc.data.manifest import Record, read_manifest
+from sfc.errors import UserError
+from sfc.fusion import check_weights
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
+from sfc.proposals.archive import ProposalArchive
+from sfc.proposals.refine import vote_on_all
 from sfc.training import distributed
 from sfc.walk.pseudo_labels import IrnReader, refine_images
+from stages._copies import check_paths
 from stages._labels import LabelShards, label_shards
 from stages._scratch import Scratch
 from stages._stage import Param, device, progress, say, stage, workers, write_json
 
 
 @stage(
-    "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over.",
-    reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip",
+    "Spread the CAMs of the train split over pixels that no edge divides, or take the CRF's labels over; let mask "
+    "proposals vote on them.",
+    reads="out/manifest.csv, out/classes.json; out/cams/, out/irn.safetensors and the train images, or out/crf.zip; "
+    "refine.proposals and out/cams/",
     writes="out/pseudo_labels.zip, metrics/pseudo_labels.json",
 )
-def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Walk, pseudo_labels: PseudoLabels) -> str:
+def main(
+    fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")],
+    walk: Walk,
+    pseudo_labels: PseudoLabels,
+    refine: Refine,
+) -> str:
     target = device()
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    made_from = ["out/cams", "out/irn.safetensors"] if pseudo_labels.refine == "irn" else ["out/crf.zip"]
-    inputs = ["out/manifest.csv", "out/classes.json", *made_from]
-    with Scratch("pseudo_labels", sections=[fusion, walk, pseudo_labels], inputs=inputs) as scratch:
+    proposals = None if refine.proposals is None else _opened(refine.proposals, records)
+    sections, inputs = [fusion, walk, pseudo_labels, refine], _inputs(pseudo_labels, refine)
+    with Scratch("pseudo_labels", sections=sections, inputs=inputs) as scratch:
         # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
         shards = LabelShards(
             scratch, label_shards(equal_sizes(records, walk.batch_size)), {"labels": "out/pseudo_labels.zip"}
@@ -43,29 +55,47 @@ def main(fusion: Annotated[WalkFusion, Param("fusion.{method}.walk")], walk: Wal
             say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
             archive = LabelArchive("out/crf.zip")
             labels = ((record.id, archive.read(record.id)) for batch in shards.batches for record in batch)
+        if proposals is not None:
+            labels = _voted(labels, records, proposals, fusion, refine)
         shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
         counts = shards.join([record.id for record in records], counted="labels")
         if distributed.is_main():
-            background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
-            write_json(
-                "metrics/pseudo_labels.json",
-                {
-                    "split": "train",
-                    "images": len(records),
-                    "images_without_class": sum(not record.labels for record in records),
-                    "refine": pseudo_labels.refine,
-                    "background": float(background),
-                    "foreground": float(foreground),
-                },
-            )
+            covered = None if proposals is None else sum(record.id in proposals for record in records)
+            write_json("metrics/pseudo_labels.json", _facts(records, pseudo_labels, counts, covered))
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
+
+
+def _inputs(pseudo_labels: PseudoLabels, refine: Refine) -> list[str]:
+    """The files and folders that the labels are made from."""
+    walked, voted = pseudo_labels.refine == "irn", refine.proposals is not None
+    found = ["out/manifest.csv", "out/classes.json"]
+    found += ["out/irn.safetensors"] if walked else ["out/crf.zip"]
+    found += ["out/cams"] if walked or voted else []
+    return found + ([refine.proposals] if voted else [])
+
+
+def _facts(
+    records: list[Record], pseudo_labels: PseudoLabels, counts: np.ndarray, covered: int | None
+) -> dict[str, str | int | float]:
+    """What the metrics file says; `covered` is the number of images with proposals, where there are any."""
+    facts = {
+        "split": "train",
+        "images": len(records),
+        "images_without_class": sum(not record.labels for record in records),
+        "refine": pseudo_labels.refine,
+        "background": float(counts[0] / counts.sum()),
+        "foreground": float(counts[1:IGNORE].sum() / counts.sum()),
+    }
+    return facts if covered is None else facts | {"images_with_proposals": covered}
+
+
+_RULE = {"foreground_power", "background", "whole_power"}  # of the walk; the rest of its section is the fusion
 
 
 def _walked(
     batches: list[list[Record]], fusion: WalkFusion, walk: Walk, target: torch.device
 ) -> Iterator[tuple[str, np.ndarray]]:
-    rule = {"foreground_power", "background", "whole_power"}
     return refine_images(
         batches,
         CamStore("out/cams"),
@@ -76,9 +106,36 @@ def _walked(
             precision=walk.precision,
             device=target,
         ),
-        fusion=fusion.model_dump(exclude=rule),
-        rule=walk.model_dump(include={"radius", "beta", "steps"}) | fusion.model_dump(include=rule),
+        fusion=fusion.model_dump(exclude=_RULE),
+        rule=walk.model_dump(include={"radius", "beta", "steps"}) | fusion.model_dump(include=_RULE),
         workers=workers(),
+    )
+
+
+def _opened(path: str, records: list[Record]) -> ProposalArchive:
+    """The archive, which must have proposals for one of the images at least."""
+    if distributed.is_main():
+        check_paths({"refine.proposals": path})
+    archive = ProposalArchive(path)
+    covered = sum(record.id in archive for record in records)
+    if not covered:
+        raise UserError(f"{path}: no entry has the id of a training image, such as {records[0].id}.json; rename them")
+    say(f"pseudo_labels: mask proposals of {covered:,} of {len(records):,} images vote")
+    return archive
+
+
+def _voted(
+    labels: Iterator[tuple[str, np.ndarray]],
+    records: list[Record],
+    proposals: ProposalArchive,
+    fusion: WalkFusion,
+    refine: Refine,
+) -> Iterator[tuple[str, np.ndarray]]:
+    cams = CamStore("out/cams")
+    check_weights(cams.fused, fusion.weights)
+    rule = refine.model_dump(exclude={"proposals"})
+    return vote_on_all(
+        labels, records, cams, proposals, fusion=fusion.model_dump(exclude=_RULE), rule=rule, workers=workers()
     )
 
 

@@ -16,9 +16,9 @@ from sfc.calibration.network import CamNetwork
 from sfc.calibration.objective import Objective
 from sfc.config import TrainCam
 from sfc.config_types import Section
-from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import ImageCrops
-from sfc.data.manifest import read_manifest
+from sfc.data.manifest import Manifest, Record, read_manifest
+from sfc.data.negatives import BatchMix, batch_mix, check_told_apart
 from sfc.errors import UserError
 from sfc.methods import METHODS, save_cam_network
 from sfc.training import distributed
@@ -39,12 +39,13 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
     distributed.start(target)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split("train")
-    per_epoch = steps_per_epoch(len(records), train_cam.batch_size, param="train_cam.batch_size")
+    mix = _mix(manifest, records, train_cam)
+    per_epoch = mix.steps_per_epoch()
     steps = per_epoch * train_cam.epochs
     num_classes, method = len(manifest.classes), METHODS[train_cam.method]
     say(
         f"train_cam: method {method.name} by the params of {', '.join(sections)}: {steps} steps of "
-        f"{train_cam.batch_size} images on {target}, {len(records)} training images"
+        f"{mix.described} on {target}, {len(mix.used)} training images"
     )
     setup = Setup(
         trunk={"num_classes": num_classes, **train_cam.backbone.model_dump(exclude={"weights"})},
@@ -65,6 +66,7 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
         objective,
         crops,
         target=target,
+        mix=mix,
         steps=steps,
         section=train_cam,
         other_sections=list(sections.values()),
@@ -72,13 +74,28 @@ def main(train_cam: TrainCam, sections: Annotated[dict[str, Section], MethodSect
         optimiser=_optimiser(objective.network, train_cam),
         lr_factor=lr_factor,
         clip_norm=train_cam.clip_norm,
-        save=partial(_save, objective=objective, method=method.name, classes=manifest.classes),
+        save=partial(
+            _save,
+            objective=objective,
+            method=method.name,
+            classes=manifest.classes,
+            params={name: read.model_dump(mode="json") for name, read in {"train_cam": train_cam, **sections}.items()},
+        ),
         losses=method.losses,
         measures=method.measures,
         warning=method.warning,
-        facts={"images": len(records), "classes": num_classes, "lr_steps": sum(map(lr_factor, range(steps)))},
+        facts={"images": len(mix.used), "classes": num_classes, "lr_steps": sum(map(lr_factor, range(steps)))},
     )
     return f"train_cam: {steps} steps, loss {loss:.3f}, to out/cam.safetensors"
+
+
+def _mix(manifest: Manifest, records: list[Record], train_cam: TrainCam) -> BatchMix:
+    """What batches are made of; UserError if all images that would be trained on show the same classes."""
+    labels = manifest.label_matrix(records)
+    mix = batch_mix(labels, train_cam.batch_size, train_cam.negative_share, section="train_cam")
+    advice = "train on images without them, too: see dataset.negatives and train_cam.negative_share"
+    check_told_apart(labels[mix.used], manifest.classes, advice=advice)
+    return mix
 
 
 def _distribution_coefficients(
@@ -106,8 +123,8 @@ def _distribution_coefficients(
     return dc
 
 
-def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...]) -> None:
-    save_cam_network(objective.network, path, method=method)
+def _save(path: Path, *, objective: Objective, method: str, classes: tuple[str, ...], params: dict[str, dict]) -> None:
+    save_cam_network(objective.network, path, method=method, classes=classes, params=params)
     with output("plots/train_cam_gradients.csv") as gradients:
         write_gradients(objective.gradients, gradients, classes)
 

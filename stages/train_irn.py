@@ -8,9 +8,9 @@ import torch
 
 from sfc.backbone import load_backbone_weights
 from sfc.config import Irn
-from sfc.data.batches import steps_per_epoch
 from sfc.data.crops import LabelledCrops
 from sfc.data.manifest import read_manifest
+from sfc.data.negatives import batch_mix
 from sfc.irn.network import IrnNetwork, IrnObjective, save_irn
 from sfc.label_archive import LabelArchive
 from sfc.training import distributed
@@ -29,10 +29,12 @@ INPUTS = ["out/manifest.csv", "out/classes.json", "out/confident.zip"]
 def main(irn: Irn) -> str:
     target = device()
     distributed.start(target)
-    records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
-    steps = steps_per_epoch(len(records), irn.batch_size, param="irn.batch_size") * irn.epochs
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    records = manifest.split("train")
+    mix = batch_mix(manifest.label_matrix(records), irn.batch_size, irn.negative_share, section="irn")
+    steps = mix.steps_per_epoch() * irn.epochs
     weights = weights_path(irn.backbone.weights)
-    say(f"train_irn: {steps} steps of {irn.batch_size} images on {target}, {len(records)} training images")
+    say(f"train_irn: {steps} steps of {mix.described} on {target}, {len(mix.used)} training images")
 
     backbone = irn.backbone.model_dump(exclude={"weights"})
     objective = seeded(irn.random_seed, lambda: IrnObjective(IrnNetwork(**backbone), radius=irn.radius))
@@ -54,15 +56,16 @@ def main(irn: Irn) -> str:
         objective,
         crops,
         target=target,
+        mix=mix,
         steps=steps,
         section=irn,
         inputs=[*INPUTS, weights],
         optimiser=sgd([group], momentum=irn.momentum),
         lr_factor=poly(steps, irn.power),
         clip_norm=irn.clip_norm,
-        save=partial(save_irn, objective.network),
+        save=partial(save_irn, objective.network, params={"irn": irn.model_dump(mode="json")}),
         losses=("positive", "negative"),
-        facts={"images": len(records)},
+        facts={"images": len(mix.used)},
     )
     return f"train_irn: {steps} steps, loss {loss:.3f}, to out/irn.safetensors"
 

@@ -1,7 +1,8 @@
-"""Stage train_seg: the segmentation model, trained on the pseudo-labels as if they were the truth."""
+"""Stage train_seg: the segmentation model, trained on pseudo-labels, or what a person made of them, as the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from sfc.config import Seg
 from sfc.data.crops import LabelledCrops
 from sfc.data.images import IGNORE
 from sfc.data.manifest import Record, read_manifest
+from sfc.data.negatives import batch_mix
 from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.segmentation.models import MODELS, save_segmenter
@@ -21,11 +23,11 @@ from sfc.training.optim import poly, sgd
 from stages._stage import device, say, stage, weights_path
 from stages._training import fit, seeded
 
-INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip"]
+INPUTS = ["out/manifest.csv", "out/classes.json", "out/pseudo_labels.zip", "out/corrected.zip"]
 
 
 @stage(
-    "Train the segmentation model on the pseudo-labels.",
+    "Train the segmentation model on the pseudo-labels; corrected masks replace those of their images.",
     reads=", ".join(INPUTS) + ", the train images; out/cam.safetensors when seg.backbone.weights is cam",
     writes="out/seg.safetensors (last step), plots/train_seg.csv, metrics/train_seg.json",
 )
@@ -35,8 +37,14 @@ def main(seg: Seg) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split("train")
     num_classes = 1 + len(manifest.classes)
+    mix = batch_mix(manifest.label_matrix(records), seg.batch_size, seg.negative_share, section="seg")
     weights = weights_path(seg.backbone.weights)
-    say(f"train_seg: {seg.steps} steps of {seg.batch_size} images on {target}, {len(records)} training images")
+    pseudo_labels, corrected = LabelArchive("out/pseudo_labels.zip"), LabelArchive("out/corrected.zip")
+    by_hand = {"images_corrected": len(corrected.ids)} if corrected.ids else {}
+    say(
+        f"train_seg: {seg.steps} steps of {mix.described} on {target}, {len(mix.used)} training images"
+        + (f", {len(corrected.ids)} with corrected masks" if by_hand else "")
+    )
 
     network = seeded(seg.random_seed, lambda: _network(seg, num_classes))
     load_trunk_weights(network.backbone, weights)
@@ -46,7 +54,7 @@ def main(seg: Seg) -> str:
     objective = objective.to(target, memory_format=torch.channels_last)
     crops = LabelledCrops(
         records,
-        partial(read_label, archive=LabelArchive("out/pseudo_labels.zip"), num_classes=num_classes),
+        partial(read_label, archives=(corrected, pseudo_labels), num_classes=num_classes),
         crop=seg.crop,
         rescale=seg.scales,
         uniform=seg.scale_draw == "uniform",
@@ -60,15 +68,16 @@ def main(seg: Seg) -> str:
         objective,
         crops,
         target=target,
+        mix=mix,
         steps=seg.steps,
         section=seg,
         inputs=[*INPUTS, weights],
         optimiser=sgd(groups, momentum=seg.momentum),
         lr_factor=poly(seg.steps, seg.power),
         clip_norm=None,
-        save=partial(save_segmenter, network),
+        save=partial(save_segmenter, network, classes=manifest.classes, params={"seg": seg.model_dump(mode="json")}),
         losses=(),
-        facts={"images": len(records), "classes": num_classes},
+        facts={"images": len(mix.used), "classes": num_classes, **by_hand},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"
 
@@ -84,8 +93,13 @@ def _network(seg: Seg, num_classes: int) -> Segmenter:
     )
 
 
-def read_label(record: Record, *, archive: LabelArchive, num_classes: int) -> np.ndarray:
-    """The pseudo-label of one image, (H, W) uint8; raises UserError if it does not fit the image or the classes."""
+def read_label(record: Record, *, archives: Sequence[LabelArchive], num_classes: int) -> np.ndarray:
+    """What one image teaches, (H, W) uint8: its label map in the first of `archives` that has one.
+
+    Raises:
+        UserError: none has one, or it does not fit the image or the classes.
+    """
+    archive = next((archive for archive in archives if record.id in archive), archives[-1])
     label = archive.label_of(record)
     largest = label[label != IGNORE].max(initial=0)
     if largest >= num_classes:

@@ -144,7 +144,8 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         (
             "train_cam.backbone.arch",
             "resnet152",
-            "param train_cam.backbone.arch: input should be resnet18, resnet34, resnet50, resnet101 or timm/name (got",
+            "param train_cam.backbone.arch: input should be resnet18, resnet18_half, resnet34, resnet50, resnet101 or "
+            "timm/name (got",
         ),
         ("irn.backbone.arch", "timm/", "param irn.backbone.arch: input should be"),
         ("seg.backbone.arch", "timm/../x", "param seg.backbone.arch: input should be resnet18"),
@@ -170,6 +171,19 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("evaluate.sweep.step", 1e-12, "evaluate.sweep.step: 1e-12 makes more than 10,000 thresholds; raise it"),
         ("evaluate.class_sets", {"many": []}, "param evaluate.class_sets.many: list should have at least 1 item"),
         ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),
+        ("train_cam.negative_share", 1.5, "param train_cam.negative_share: input should be less than or equal to 1"),
+        (
+            "irn.negative_share",
+            0.01,
+            "irn.negative_share: 0.01 of a batch of 32 must be some images, but not all: 0.031 to 0.97, 0 for none",
+        ),
+        ("seg.negative_share", 0.99, "seg.negative_share: 0.99 of a batch of 10 must be some images, but not all: 0.1"),
+        (
+            "train_cam.negative_share",
+            0.25,
+            "train_cam.negative_share: there are no negatives while dataset.negatives is false; set that to true",
+        ),
+        ("dataset.negatives", "keep", "param dataset.negatives: input should be a valid boolean (got 'keep')"),
         ("walk", None, "walk"),
         ("fusion", None, f"fusion: expected the parts {', '.join(METHODS)}"),
         ("fusion.sfc", 3, "fusion.sfc: expected the parts crf, walk, eval"),

@@ -78,12 +78,12 @@ def test_reads_in_a_forked_process_and_after_pickling(tmp_path):
 
 def test_forked_child_has_a_file_of_its_own(tmp_path):
     archive = LabelArchive(_write(tmp_path / "a.zip", _labels()))
-    opened = archive._open()
+    opened = archive._zip._open()
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if archive._open() is not opened else 1)
+        os._exit(0 if archive._zip._open() is not opened else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert archive._open() is opened
+    assert archive._zip._open() is opened
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

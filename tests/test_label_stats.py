@@ -141,6 +141,18 @@ def test_simulated_draws_against_a_closed_form():
     assert classes_per_image(labels) == 2.0
 
 
+def test_images_without_a_class_change_no_weight_and_are_never_drawn():
+    """Against the same images without them; the bank and its draws know images of a class alone."""
+    shown = np.random.default_rng(3).random((80, 4)) < [0.5, 0.3, 0.2, 0.1]
+    shown = shown[shown.any(axis=1)]
+    mixed = np.insert(shown, np.arange(0, len(shown), 2), False, axis=0)
+    assert classes_per_image(mixed) == classes_per_image(shown) == shown.sum() / len(shown)
+    settings = {"draws": 4, "c_ibr": 1.4, "n_iter": 9, "norm": "instances"}
+    assert label_stats(mixed, **settings).dc.tolist() == label_stats(shown, **settings).dc.tolist()
+    alike = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]] * 30, dtype=np.float32)
+    assert classes_per_draw(alike, **{**BANK, "batch_size": 9}, epochs=2) == 2.0
+
+
 def test_simulation_is_seeded_and_knows_the_bank():
     labels = np.random.default_rng(0).random((64, 5)) < 0.3
 

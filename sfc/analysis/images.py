@@ -42,7 +42,7 @@ def shared_features(
     sums = FeatureSums(network.classifier.weight.detach().flatten(1), bkg_scale=bkg_scale)
     batches = equal_sizes(records, batch_size)
     read = read_ahead(batches, [scale], device=device, workers=workers)
-    for members, (images,) in zip(batches, progress(read, total=len(batches), label="features"), strict=True):
+    for members, (images,) in progress(read, total=len(batches), label="features"):
         labels = torch.from_numpy(label_matrix(members, network.classifier.out_channels)).to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             trunk = network.backbone

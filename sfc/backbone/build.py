@@ -18,7 +18,7 @@ def build_trunk(
     """An untrained trunk.
 
     Args:
-        arch: resnet18, resnet34, resnet50 or resnet101 of torchvision, or timm/NAME for a model of timm.
+        arch: a ResNet, see `Backbone`, or timm/NAME for a model of timm.
         output_stride: 16 or 8, of the last map. A vision transformer has the stride of its patches, which may be
             smaller.
         frozen_stages, batch_norm: see `Trunk`.

@@ -9,15 +9,18 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock
 
 from sfc.backbone.trunk import Trunk
+
+HALF = "resnet18_half"
 
 
 class Backbone(Trunk):
     """ResNet without its classifier.
 
     Args:
-        arch: resnet18, resnet34, resnet50 or resnet101.
+        arch: resnet18, resnet34, resnet50 or resnet101 of torchvision, or resnet18_half with half the channels.
         strides: of layer1 .. layer4; (1, 2, 2, 1) is output stride 16, (1, 2, 1, 1) is 8.
         dilations: of the 3x3 convolutions of layer1 .. layer4.
         frozen_stages: this many leading stages (stem, layer1, .. layer4) get no gradient and run without autograd.
@@ -35,10 +38,11 @@ class Backbone(Trunk):
         batch_norm: str = "frozen",
     ):
         super().__init__()
-        net = torchvision.models.get_model(arch, weights=None)
+        net = _HalfResNet18() if arch == HALF else torchvision.models.get_model(arch, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        self.channels = (64, *(64 * 2**i * net.layer1[0].expansion for i in range(4)))
+        stem = net.conv1.out_channels
+        self.channels = (stem, *(stem * 2**i * net.layer1[0].expansion for i in range(4)))
         self.frozen_stages = frozen_stages
         self.batch_norm = batch_norm
         for layer, stride, dilation in zip(self._layers(), strides, dilations, strict=True):
@@ -79,6 +83,21 @@ class Backbone(Trunk):
             for module in stage:
                 module.eval()
         return self
+
+
+class _HalfResNet18(torchvision.models.ResNet):
+    """32 channels in the stem where resnet18 has 64: a quarter of its products, for small drawn data on a CPU."""
+
+    def __init__(self):
+        super().__init__(BasicBlock, [2, 2, 2, 2])
+        self.conv1 = nn.Conv2d(3, 32, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = nn.BatchNorm2d(32)
+
+    def _make_layer(self, block: type[nn.Module], planes: int, blocks: int, *args: object, **kwargs: object):
+        if planes == 64:  # the first layer, which takes the stem's map
+            self.inplanes = 32
+        return super()._make_layer(block, planes // 2, blocks, *args, **kwargs)
 
 
 def _set_stride(layer: nn.Sequential, stride: int) -> None:

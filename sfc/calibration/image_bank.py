@@ -1,4 +1,4 @@
-"""Image bank re-sampling (IBR): the latest image of every class, drawn from uniformly."""
+"""Image bank re-sampling (IBR): the latest image of every class, drawn from uniformly. Negatives have no slot."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ class ImageBank(nn.Module):
     def draw(self) -> dict[str, Tensor]:
         """`draws` images, uniformly over the eligible slots.
 
+        While no slot is filled (first batches of negatives alone), empty ones are drawn: black images without label.
+
         Without replacement a slot comes again only when there are fewer eligible slots than draws. Where the batch
         is excluded and holds everything the bank has (the first step), any filled slot is eligible. The random
         numbers come from the host and meet the slots' state on the device, so nothing waits.
@@ -78,7 +80,7 @@ class ImageBank(nn.Module):
             eligible = torch.where(older.any(), older, eligible)
         numbers = generator(self.seed, "bank", self._step)
         self._step += 1
-        count = eligible.sum()
+        count = eligible.sum().clamp_min(1)
         # float32 has enough digits to rank some hundred slots, and is the widest type of every device
         priority = torch.as_tensor(numbers.random(len(eligible), dtype="float32"), device=eligible.device)
         shuffled = torch.where(eligible, priority, 2.0).argsort()

@@ -21,6 +21,7 @@ from sfc.errors import UserError
 _MAX_16_BIT = 65535
 _PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow has many more; for EPS it would run Ghostscript
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 IGNORE = 255  # label value that is neither background nor a class
 
 
@@ -64,6 +65,15 @@ def decode_image(path: Path | str, content: bytes) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width that `read_image` would give, from the file's header; UserError where that is broken."""
+    with _opened(path, read_content(path)) as image:
+        if image.format == "TIFF":
+            image.load()  # which applies the orientation
+        width, height = image.size
+        return height, width
 
 
 def read_record(record: Record) -> np.ndarray:
@@ -212,13 +222,24 @@ def voc_palette() -> np.ndarray:
     return np.packbits(bits.reshape(256, 8, 3), axis=1)[:, 0]
 
 
-_PALETTE = voc_palette().tobytes()
+_PALETTE = voc_palette()
 
 
-def palette_png(label: np.ndarray, *, optimize: bool = False) -> bytes:
-    """A label map (H, W) uint8 as a PNG file in VOC's colours; `optimize`: smaller, and slower to write."""
+def class_palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """VOC's R, G, B of the background and of each class."""
+    return tuple((r, g, b) for r, g, b in _PALETTE[: 1 + len(classes)].tolist())
+
+
+def palette_png(label: np.ndarray, *, palette: Sequence[tuple[int, int, int]] = (), optimize: bool = False) -> bytes:
+    """A label map (H, W) uint8 as a PNG file; `optimize`: smaller, and slower to write.
+
+    Args:
+        palette: R, G, B of the first label values; the others have VOC's colours.
+    """
+    colours = _PALETTE.copy()
+    colours[: len(palette)] = np.reshape(palette, (-1, 3))
     image = Image.fromarray(label)
-    image.putpalette(_PALETTE)
+    image.putpalette(colours.tobytes())
     png = io.BytesIO()
     image.save(png, format="PNG", optimize=optimize)
     return png.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All images of a data set and the names of its C foreground classes."""
+    """All images of a data set and the names of its C foreground classes.
+
+    Attributes:
+        tuning: ids of images on whose masks something was chosen; as `read_manifest` gives them they have no mask.
+    """
 
     records: tuple[Record, ...]
     classes: tuple[str, ...]
+    tuning: frozenset[str] = frozenset()
 
     def members(self, name: str) -> list[Record]:
         """As `split`, of a split that a data set may lack."""
@@ -89,9 +94,40 @@ def write_manifest(manifest: Manifest, csv_path: Path | str, classes_path: Path 
     Path(classes_path).write_text(json.dumps(list(manifest.classes), indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(csv_path: Path | str, classes_path: Path | str) -> Manifest:
-    """Read what `write_manifest` wrote; raises UserError if a file is missing or not of that form."""
-    classes = _read_classes(classes_path)
+def read_manifest(csv_path: Path | str, classes_path: Path | str, *, tuning: Path | str | None = None) -> Manifest:
+    """Read what `write_manifest` wrote; raises UserError if a file is missing or not of that form.
+
+    Args:
+        tuning: file of `write_tuning`. Whoever measures names it: the images in it then have no mask, so that no figure
+            rests on what was chosen to make it good. Where there is no such file, no mask was used up.
+    """
+    manifest = _read_records(csv_path, classes_path)
+    if tuning is None or not Path(tuning).exists():
+        return manifest
+    used = frozenset(read_tuning(tuning))
+    if unknown := sorted(used - {record.id for record in manifest.records}):
+        raise UserError(f"{tuning}: image {unknown[0]} is not in {csv_path}; rerun prepare")
+    records = tuple(replace(r, mask=None) if r.id in used else r for r in manifest.records)
+    return Manifest(records, manifest.classes, used)
+
+
+def write_tuning(ids: Sequence[str], path: Path | str) -> None:
+    """Write the part of the manifest that says on whose masks something was chosen: a JSON list of image ids.
+
+    It is a file of its own so that marking images changes nothing that training depends on.
+    """
+    Path(path).write_text(json.dumps(list(ids), indent=1) + "\n", encoding="utf-8")
+
+
+def read_tuning(path: Path | str) -> tuple[str, ...]:
+    """The ids that `write_tuning` wrote; raises UserError if the file is missing or not of that form."""
+    return _read_names(path, "image ids")
+
+
+def _read_records(csv_path: Path | str, classes_path: Path | str) -> Manifest:
+    classes = _read_names(classes_path, "class names")
+    if not classes:
+        raise UserError(f"{classes_path}: not a list of class names; rerun prepare")
     index = {name: i for i, name in enumerate(classes)}
     try:
         with open(csv_path, newline="", encoding="utf-8") as file:
@@ -102,17 +138,17 @@ def read_manifest(csv_path: Path | str, classes_path: Path | str) -> Manifest:
         raise UserError(f"{csv_path}: not a manifest that fits {classes_path} ({error!r}); rerun prepare") from None
 
 
-def _read_classes(path: Path | str) -> tuple[str, ...]:
-    """The class names that `write_manifest` wrote; raises UserError if the file is missing or damaged."""
+def _read_names(path: Path | str, what: str) -> tuple[str, ...]:
+    """A JSON list of texts; raises UserError if the file is missing or damaged."""
     try:
-        classes = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run prepare first") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a list of class names ({error}); rerun prepare") from None
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise UserError(f"{path}: not a list of class names; rerun prepare")
-    return tuple(classes)
+        raise UserError(f"{path}: not a list of {what} ({error}); rerun prepare") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: not a list of {what}; rerun prepare")
+    return tuple(names)
 
 
 def _record(row: dict[str, str], index: dict[str, int]) -> Record:

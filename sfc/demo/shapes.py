@@ -101,7 +101,7 @@ def _place(rng: np.random.Generator, kind: int, objects: int, colours: np.ndarra
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--images", type=click.IntRange(1), default=340, help="Training images; a quarter more for validation.")
 @click.option("--imbalance", type=click.FloatRange(1), default=22.0, help="Images of the first class over the last.")
-@click.option("--size", type=click.IntRange(32), default=128, help="Long side of an image in pixels.")
+@click.option("--size", type=click.IntRange(32), default=256, help="Long side of an image in pixels.")
 @click.option("--seed", type=int, default=0)
 def main(out: Path, images: int, imbalance: float, size: int, seed: int) -> None:
     """Draw the demo data set into the folder OUT."""

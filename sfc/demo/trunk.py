@@ -32,7 +32,7 @@ from sfc.randomness import generator
 from sfc.training.loop import train
 from sfc.training.optim import poly, sgd
 
-ARCH = "resnet18"
+ARCH = "resnet18_half"
 BATCH = 64
 LR, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4  # usual for a small ResNet from scratch
 PARTS = (3, 6)  # of a composition, both included

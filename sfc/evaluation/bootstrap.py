@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfc.evaluation.confusion import union
+from sfc.evaluation.confusion import mean_iou
 from sfc.randomness import generator
 
 _AT_ONCE = 100  # resamples; for 10,000 images their weights are 8 MB
@@ -41,24 +41,25 @@ class Bootstrap:
         """
         if not self.resamples:
             return None
-        mious = self._mious(np.array([counts[id] for id in sorted(counts)], np.float64)) if counts else np.empty(0)
+        mious = mean_iou(self.resampled(counts)) if counts else np.empty(0)
         known = mious[~np.isnan(mious)]
         if not known.size:
             return float("nan"), float("nan")
         low, high = np.quantile(known, [(1 - self.level) / 2, (1 + self.level) / 2])
         return float(low), float(high)
 
-    def _mious(self, counts: np.ndarray) -> np.ndarray:
-        """(R,) mIoU of each resample, NaN where it shows no class; `counts` (N, 3, K)."""
-        rng, n = generator(self.random_seed, "bootstrap"), len(counts)
-        mious = []
+    def resampled(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(R, ...) float64, the sum of `counts` over the images of each resample.
+
+        Args:
+            counts: of each image id an array (...) of whole numbers, all of one shape; at least one image.
+        """
+        stacked = np.array([counts[id] for id in sorted(counts)], np.float64)
+        rng, n = generator(self.random_seed, "bootstrap"), len(stacked)
+        sums = []
         for start in range(0, self.resamples, _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, self.resamples))
             weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in rows])
             # whole numbers far below 2^53: float64, which BLAS multiplies, sums them exactly in any order
-            sums = (weights.astype(np.float64) @ counts.reshape(n, -1)).reshape(len(rows), *counts.shape[1:])
-            iou = sums[:, 0] / union(*sums.transpose(1, 0, 2))
-            known = ~np.isnan(iou)
-            total = np.where(known, iou, 0).sum(1)
-            mious.append(np.divide(total, known.sum(1), out=np.full(len(rows), np.nan), where=known.any(1)))
-        return np.concatenate(mious)
+            sums.append((weights.astype(np.float64) @ stacked.reshape(n, -1)).reshape(-1, *stacked.shape[1:]))
+        return np.concatenate(sums) if sums else np.empty((0, *stacked.shape[1:]))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from sfc.data.manifest import Record
 from sfc.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
-from sfc.localization.store import CamStore
+
+
+class Cams(Protocol):
+    """What a `sfc.localization.store.CamStore` offers here."""
+
+    kinds: tuple[str, ...]
+    fused: tuple[str, ...]
+
+    def maps_of(self, record: Record) -> Sequence[np.ndarray]: ...
 
 
 class CamRule:
@@ -17,13 +27,13 @@ class CamRule:
     Attributes:
         maps: what can be measured from the store: each kind alone and, where several kinds stand for the store's
             method, their weighted sum (for SFC Eq. 9), "sum".
-        main: the one of `maps` that stands for the store's method: "sum", or the only kind in `CamStore.fused`.
+        main: the one of `maps` that stands for the store's method: "sum", or the only kind in `Cams.fused`.
 
     Raises:
         UserError: the weights are not those of the kinds that stand for the store's method.
     """
 
-    def __init__(self, store: CamStore, *, weights: Mapping[str, float], fg_gain: float, bg_offset: float):
+    def __init__(self, store: Cams, *, weights: Mapping[str, float], fg_gain: float, bg_offset: float):
         check_weights(store.fused, weights)
         self.store = store
         self.main = store.fused[0] if len(store.fused) == 1 else "sum"

@@ -124,6 +124,14 @@ def union(right: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.nda
     return np.where(truth > 0, truth + predicted - right, np.nan)
 
 
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """(...) mIoU in 0..1 of pixel counts (..., 3, K) as `Confusion.per_image` has them; NaN where no class occurs."""
+    iou = counts[..., 0, :] / union(*np.moveaxis(counts, -2, 0))
+    known = ~np.isnan(iou)
+    total, number = np.where(known, iou, 0).sum(-1), known.sum(-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
 def mean_known(values: np.ndarray) -> float:
     """Mean of what is not NaN; NaN if nothing is."""
     known = values[~np.isnan(values)]

@@ -23,6 +23,11 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
+def label_colours() -> np.ndarray:
+    """(256, 3) uint8, the colour of each label-map value in pictures."""
+    return _COLOURS
+
+
 def photograph(image: np.ndarray) -> Image.Image:
     """(H, W, 3) uint8 as a tile."""
     return _fit(image, Image.Resampling.BICUBIC)
@@ -34,10 +39,15 @@ def label_picture(labels: np.ndarray) -> Image.Image:
 
 
 def heat_picture(image: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """(H, W) map in 0..1 over the (H, W, 3) uint8 image in grey, as a tile."""
+    """As `heat_over`, as a tile."""
+    return _fit(heat_over(image, heat), Image.Resampling.BICUBIC)
+
+
+def heat_over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """(H, W) map in 0..1 over the (H, W, 3) uint8 image in grey: (H, W, 3) uint8."""
     grey = image.mean(2, keepdims=True)
     blended = 0.35 * grey + 0.65 * heat_colours(heat)
-    return _fit(blended.round().astype(np.uint8), Image.Resampling.BICUBIC)
+    return blended.round().astype(np.uint8)
 
 
 def heat_colours(heat: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def _arrange(left: list, heats: list[list]) -> list[list]:
 
 def write_sheets(folder: Path, name: str, heading: str, blocks: Sequence[Block]) -> int:
     """Write NAME_1.png, NAME_2.png, ... under one heading; returns the number of sheets."""
-    wide = bool(blocks) and blocks[0].heat
+    wide = bool(blocks) and (blocks[0].heat or len(blocks[0].rows) > 1)
     per_sheet, columns = (4, 1) if wide else (8, 2)
     groups = [blocks[i : i + per_sheet] for i in range(0, len(blocks), per_sheet)]
     for number, group in enumerate(groups, start=1):

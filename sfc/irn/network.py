@@ -7,6 +7,7 @@ not use it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from sfc.backbone import build_trunk
 from sfc.data.images import normalise, resize_labels
 from sfc.irn.pair_loss import pair_loss
-from sfc.model_file import load_model, save_model
+from sfc.model_file import IRN, ModelFacts, load_model, save_model
 
 _STRIDE = 16  # of the trunk: images are padded to a multiple of it
 _WIDTH, _GROUPS = 32, 4  # channels of a stage's head, and of its group norm
@@ -88,11 +89,21 @@ class IrnObjective(nn.Module):
         return pair_loss(edge, labels, self.radius)._asdict()
 
 
-def save_irn(network: IrnNetwork, path: Path | str) -> None:
-    """Write weights and what rebuilds the network to one file."""
-    save_model(network, path, config=network.config)
+def save_irn(network: IrnNetwork, path: Path | str, *, params: dict[str, Any]) -> None:
+    """Write weights and facts to one file; `params`: the sections that made it, see `ModelFacts`."""
+    facts = ModelFacts(
+        task=IRN,
+        network=network.config,
+        classes=(),  # affinities know no class
+        palette=(),
+        mean=network.backbone.mean,
+        std=network.backbone.std,
+        image_scale=1.0,
+        params=params,
+    )
+    save_model(network, path, facts)
 
 
 def load_irn(path: Path | str, device: torch.device | str) -> IrnNetwork:
     """The network of a file by `save_irn`, evaluating, on `device`; raises UserError as `load_model`."""
-    return load_model(path, lambda config: IrnNetwork(**config), device, stage="train_irn")
+    return load_model(path, lambda config: IrnNetwork(**config), device, task=IRN)

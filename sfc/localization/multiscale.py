@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sfc.backbone import Trunk
+from sfc.backbone import Trunk, fold_batch_norm
 from sfc.data.images import equal_sizes, normalise
 from sfc.data.manifest import Record, label_keys, label_matrix
-from sfc.data.read_ahead import read_ahead
+from sfc.data.read_ahead import Broken, read_ahead
 from sfc.errors import UserError
+from sfc.memory import memory_line
 
 
 class CamInference(Protocol):
@@ -23,8 +23,25 @@ class CamInference(Protocol):
     kinds: tuple[str, ...]
     fused: tuple[str, ...]
     backbone: Trunk
+    pcm_iters: int
+
+    def to(self, *, dtype: torch.dtype, memory_format: torch.memory_format) -> CamInference: ...
 
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
+
+
+def ready(network: CamInference, *, pcm_iters: int | None, precision: str) -> CamInference:
+    """The network as `infer_cams` runs it fastest; it must not be trained or saved any more.
+
+    Args:
+        pcm_iters: products with the pixel correlation; None: as trained.
+        precision: see `infer_cams`.
+    """
+    if pcm_iters is not None:
+        network.pcm_iters = pcm_iters
+    fold_batch_norm(network.backbone)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    return network.to(dtype=dtype, memory_format=torch.channels_last)
 
 
 def infer_cams(
@@ -39,47 +56,53 @@ def infer_cams(
     precision: str,
     device: torch.device,
     workers: int,
+    broken: Broken | None = None,
 ) -> Iterator[tuple[str, list[np.ndarray]]]:
     """The raw CAMs of all images, shard after shard, by size within a shard.
 
     Batches never cross shards, so what an image gives does not depend on which other shards this process makes.
 
     Args:
-        network: on `device`, in evaluation mode.
+        network: on `device`, in evaluation mode, see `ready`.
         shards: images of each shard.
         precision: "bf16" runs the network under autocast.
         workers: see `read_ahead`.
+        broken: called for each image that cannot be read or does not fit in memory, and is left out.
 
     Yields:
         image id and one (kinds, 1 + present classes, h, w) float32 array a scale: background first, then the
         present classes in index order.
 
     Raises:
-        UserError: an image does not decode or has not the size the manifest says; a batch does not fit in memory.
+        UserError: an image does not decode or has not the size the manifest says, or a batch does not fit in memory;
+            without `broken`.
     """
     batches = [batch for shard in shards for batch in equal_sizes(shard, batch_size)]
-    read = read_ahead(batches, scales, device=device, workers=workers)
     bf16, trunk = precision == "bf16", network.backbone
-    for records, images in zip(batches, read, strict=True):
+    for records, images in read_ahead(batches, scales, device=device, workers=workers, broken=broken):
         labels = torch.from_numpy(label_matrix(records, num_classes)).to(device)
-        with _memory_line(records), torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            on_device = (scaled.to(device, non_blocking=True) for scaled in images)
-            ready = (normalise(scaled, None, mean=trunk.mean, std=trunk.std) for scaled in on_device)
-            cams = [network.infer(scaled, labels, flip=flip, mask_absent=mask_absent) for scaled in ready]
+        try:
+            with (
+                memory_line(_too_large(records)),
+                torch.inference_mode(),
+                torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+            ):
+                on_device = (scaled.to(device, non_blocking=True) for scaled in images)
+                normalised = (normalise(scaled, None, mean=trunk.mean, std=trunk.std) for scaled in on_device)
+                cams = [network.infer(scaled, labels, flip=flip, mask_absent=mask_absent) for scaled in normalised]
+        except UserError as error:
+            if broken is None:
+                raise
+            for record in records:
+                broken(record, error)
+            continue
         cams = [scaled.float().cpu().numpy() for scaled in cams]
         for row, record in enumerate(records):
             yield record.id, [scaled[row][:, label_keys(record.labels)] for scaled in cams]
 
 
-@contextmanager
-def _memory_line(records: Sequence[Record]) -> Iterator[None]:
-    """Turn what torch raises when memory runs out into a line that names the images."""
-    try:
-        yield
-    except RuntimeError as error:  # torch has a class of its own for GPUs alone
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise UserError(
-            f"{records[0].image}: a batch of {len(records)} with {records[0].height} x {records[0].width} pixels does "
-            "not fit in memory; lower cam.batch_size, leave out the largest of cam.scales, or make the image smaller"
-        ) from None
+def _too_large(records: Sequence[Record]) -> str:
+    return (
+        f"{records[0].image}: a batch of {len(records)} with {records[0].height} x {records[0].width} pixels does "
+        "not fit in memory; lower cam.batch_size, leave out the largest of cam.scales, or make the image smaller"
+    )

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sfc.calibration.method import Method, registry
 from sfc.calibration.network import CamNetwork
+from sfc.data.images import class_palette
 from sfc.methods.base import BASE
 from sfc.methods.sfc import SFC
 from sfc.methods.sipe import SIPE
-from sfc.model_file import load_model, save_model
+from sfc.model_file import CAM, ModelFacts, load_model, save_model
 
 METHODS: dict[str, Method] = registry(BASE, SIPE, SFC)
 
 
-def save_cam_network(network: CamNetwork, path: Path | str, *, method: str) -> None:
-    """Write weights and what rebuilds the network of `METHODS[method]` to one file."""
-    save_model(network, path, config={"method": method, "network": network.config})
+def save_cam_network(
+    network: CamNetwork, path: Path | str, *, method: str, classes: Sequence[str], params: dict[str, Any]
+) -> None:
+    """Write weights and facts of the network of `METHODS[method]` to one file.
+
+    Args:
+        classes: names of the network's C foreground classes.
+        params: the sections that made it, see `ModelFacts`.
+    """
+    if len(classes) != network.classifier.out_channels:
+        raise ValueError(f"{len(classes)} names for a network of {network.classifier.out_channels} classes")
+    facts = ModelFacts(
+        task=CAM,
+        network={"method": method, "network": network.config},
+        classes=tuple(classes),
+        palette=class_palette(classes),
+        mean=network.backbone.mean,
+        std=network.backbone.std,
+        image_scale=1.0,
+        params=params,
+    )
+    save_model(network, path, facts)
 
 
 def load_cam_network(path: Path | str, device: torch.device | str) -> CamNetwork:
@@ -27,4 +49,4 @@ def load_cam_network(path: Path | str, device: torch.device | str) -> CamNetwork
     def build(config: dict) -> CamNetwork:
         return METHODS[config["method"]].network(**config["network"])
 
-    return load_model(path, build, device, stage="train_cam")
+    return load_model(path, build, device, task=CAM)

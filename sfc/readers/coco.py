@@ -40,6 +40,7 @@ def read_coco(
     train: str,
     val: str,
     test: str | None,
+    negatives: bool,
     mask_folder: Path,
     mask_path: Path,
     workers: int,
@@ -49,11 +50,12 @@ def read_coco(
 
     An image's labels are the categories of its instances that are no crowd, and its mask is painted from the same
     instances in the order of the file, later over earlier ones (the rule of ReCAM's tool; it marks nothing as
-    ignored). Training images without a label are left out: there is nothing to learn from them. Images of `val`
-    without one stay, all background.
+    ignored). Images of `val` without a label stay, all background.
 
     Args:
         train, val, test: names of the splits' image folders and annotation files; `test` has images alone.
+        negatives: whether training images without any annotation stay. Those that have crowds alone never do: they
+            have no label, but they show the crowds' categories.
         mask_folder: existing folder to paint the masks of train and val in, ID.png.
         mask_path: what that folder will be called when all is done; records name the masks there.
         workers: threads that decode, and processes that paint.
@@ -68,20 +70,19 @@ def read_coco(
             files have different categories, an instance cannot be drawn, or no training image has a label.
     """
     check_root(root, "annotations/")
-    files = {"train": _load(root, "instances", train, "train"), "val": _load(root, "instances", val, "val")}
-    if test is not None:
-        files["test"] = _load(root, "image_info", test, "test")
+    called = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    files = {split: _load(root, name, split) for split, name in called.items()}
     classes, values = _classes(files, root)
     labels = {split: _labels(coco, values) for split, coco in files.items()}
     images = {
-        split: [(root / name / coco.imgs[number]["file_name"], number) for number in sorted(coco.imgs)]
-        for (split, coco), name in zip(files.items(), (train, val, test), strict=False)
+        split: [(root / name / files[split].imgs[number]["file_name"], number) for number in sorted(files[split].imgs)]
+        for split, name in called.items()
     }
     _check_unique(root, images)
-    kept = [(path, number) for path, number in images["train"] if labels["train"][number]]
-    if not kept:
+    if not any(labels["train"].values()):
         raise UserError(f"{root}: no image of {train} has an instance that is no crowd; there is nothing to train on")
-    images["train"] = kept
+    kept = {n for n, shown in labels["train"].items() if shown or (negatives and _bare(files["train"], n))}
+    images["train"] = [(path, number) for path, number in images["train"] if number in kept]
 
     records, counts, rotated = [], {}, 0
     for split, coco in files.items():
@@ -101,8 +102,8 @@ def read_coco(
     return Manifest(tuple(records), classes), counts | {"images_with_rotation_tag": rotated}
 
 
-def _load(root: Path, kind: str, name: str, split: str) -> COCO:
-    path = root / "annotations" / f"{kind}_{name}.json"
+def _load(root: Path, name: str, split: str) -> COCO:
+    path = root / "annotations" / f"{'image_info' if split == 'test' else 'instances'}_{name}.json"
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}")
     try:
@@ -166,6 +167,11 @@ def _labels(coco: COCO, values: dict[int, int]) -> dict[int, tuple[int, ...]]:
     return {
         number: tuple(sorted({values[a["category_id"]] - 1 for a in _instances(coco, number)})) for number in coco.imgs
     }
+
+
+def _bare(coco: COCO, number: int) -> bool:
+    """Whether an image has no annotation at all; one that has crowds alone shows their categories all the same."""
+    return not coco.imgToAnns.get(number)
 
 
 def _instances(coco: COCO, number: int) -> list[dict[str, Any]]:

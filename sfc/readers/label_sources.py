@@ -12,6 +12,13 @@ from sfc.label_table import TableRow, class_indices
 from sfc.readers.check import Facts
 from sfc.readers.labels import read_xml_labels
 
+# how each source says that an image shows none of the classes, which is not the same as saying nothing of it
+NO_CLASS = {
+    "table": "an empty cell",
+    "xml": "a file without objects",
+    "masks": "a mask of zeros",
+}
+
 
 class LabelSource(NamedTuple):
     """`knows(image_id)`: whether it has labels of an image; `read(image_id)`: its sorted 0-based class indices."""
@@ -46,14 +53,15 @@ def image_labels(
         Name of the source, and the class indices of each image.
 
     Raises:
-        UserError: an image has no label there, or one that is no known class.
+        UserError: an image is unknown there, or has a label that is no known class.
     """
     source = next((name for name, s in sources.items() if any(map(s.knows, ids))), "masks")
     labels, problems = {}, []
     for image_id in ids:
         try:
             if not sources[source].knows(image_id):
-                raise UserError(f"no label; those of the {split} split come from the {source}")
+                told = f"those of the {split} split come from the {source}, where {NO_CLASS[source]} means no class"
+                raise UserError(f"no label; {told}")
             labels[image_id] = sources[source].read(image_id)
         except UserError as error:
             problems.append(f"image {image_id}: {error}")

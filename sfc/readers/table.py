@@ -11,7 +11,6 @@ test name.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -19,8 +18,8 @@ from typing import NamedTuple
 
 from sfc.data.manifest import Manifest, Record
 from sfc.errors import UserError, refuse
-from sfc.label_table import class_indices, composed, read_cells
-from sfc.readers.check import inspect_all
+from sfc.label_table import class_indices, composed, read_cells, split_names
+from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import Tree, check_root
 from sfc.readers.label_sources import compared
 from sfc.readers.labels import check_class_names
@@ -45,6 +44,7 @@ def read_table(
     test: str | None,
     labels: Path,
     classes: Sequence[str] | None,
+    negatives: bool,
     workers: int,
     progress: Callable[..., Iterable],
 ) -> tuple[Manifest, dict[str, int | dict[str, int]]]:
@@ -52,12 +52,13 @@ def read_table(
 
     An image's id is its path from ROOT without the ending, folders joined by _ (a/1.JPG is a_1), so that it stays the
     same when images are added. Masks (0 background, class i is i + 1, 255 ignore) may be missing everywhere: nothing
-    but evaluation looks at them. Training images without a class are left out: there is nothing to learn from them.
+    but evaluation looks at them. A row without classes says that its image shows none of them.
 
     Args:
         train, val, test: values of the column split; without that column all images are for training.
         labels: the table, UTF-8 with or without a byte order mark.
         classes: names of the C foreground classes in index order; None: those of the table, sorted.
+        negatives: whether training images that show none of the classes stay.
         workers: threads that decode.
         progress: called as progress(items, total=n, label=what is being done).
 
@@ -72,32 +73,34 @@ def read_table(
     check_root(root, "your images")
     if not os.path.abspath(labels).startswith(os.path.join(os.path.abspath(root), "")):  # links may lead to DVC's cache
         raise UserError(f"dataset.labels: move {labels} into {root}, so that DVC sees when it changes")
-    roles = {train: "train", val: "val", test: "test"}
-    rows = _rows(labels, roles)
-    left_out = [row for row in rows if row.split == "train" and not row.names]
-    kept = [row for row in rows if row.split != "train" or row.names]
-    if not any(row.split == "train" for row in kept):
+    rows = _rows(labels, {train: "train", val: "val", test: "test"})
+    if not any(row.split == "train" and row.names for row in rows):
         raise UserError(f"{labels}: no image of split {train} has a class; there is nothing to train on")
     names = tuple(sorted({name for row in rows for name in row.names})) if classes is None else tuple(classes)
     names = check_class_names(names, str(labels) if classes is None else "dataset.classes")
     _refuse_spellings(labels, names)
     found = _labels(labels, rows, names)
 
+    kept = [row for row in rows if row.split != "train" or row.names or negatives]
     files = _files(root, labels, kept)
     facts = inspect_all(str(root), files, len(names), workers=workers, progress=progress)
-    records, without, agree = [], Counter(row.split for row in left_out), defaultdict(list)
-    for row, pair, fact in zip(kept, files, facts, strict=True):
-        shown, size = found[row.id], (fact.height, fact.width)
-        records.append(Record(row.id, row.split, *pair, *size, shown, fact.image_hash, "table"))
-        without[row.split] += not shown
+    records = tuple(
+        Record(row.id, row.split, *pair, fact.height, fact.width, found[row.id], fact.image_hash, "table")
+        for row, pair, fact in zip(kept, files, facts, strict=True)
+    )
+    return Manifest(records, names), _counts(rows, records, facts)
+
+
+def _counts(rows: Sequence[_Row], records: Sequence[Record], facts: Sequence[Facts]) -> dict[str, int | dict[str, int]]:
+    """What `read_table` counts, of the rows of the table and of the records that were made of some of them."""
+    without = Counter(row.split for row in rows if not row.names)
+    agree = defaultdict(list)
+    for record, fact in zip(records, facts, strict=True):
         if fact.mask_classes is not None:
-            agree[row.split].append(fact.mask_classes == shown)
-    counts = {
-        split: {"images_without_label": without[split], **compared("masks", agree[split])}
-        for split in dict.fromkeys(row.split for row in rows)
-    }
-    counts["images_with_rotation_tag"] = sum(fact.rotated for fact in facts)
-    return Manifest(tuple(records), names), counts
+            agree[record.split].append(fact.mask_classes == record.labels)
+    splits = dict.fromkeys(row.split for row in rows)
+    counts = {split: {"images_without_label": without[split], **compared("masks", agree[split])} for split in splits}
+    return counts | {"images_with_rotation_tag": sum(fact.rotated for fact in facts)}
 
 
 def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Path | None]]:
@@ -117,10 +120,10 @@ def _files(root: Path, path: Path, rows: Sequence[_Row]) -> list[tuple[Path, Pat
 def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
     """The rows of the table; UserError that lists the first several faults."""
     lines = read_cells(path, needed=_NEEDED, optional=("mask", "split"), apart=";")
-    separated = any(mark in cells["classes"] for _, cells in lines for mark in ";|,")
+    named = split_names([cells["classes"] for _, cells in lines])
     rows: dict[str, _Row] = {}
     problems = []
-    for line, cells in lines:
+    for (line, cells), names in zip(lines, named, strict=True):
         try:
             image, mask = _inside(cells["image"], "image"), _inside(cells.get("mask", ""), "mask")
             if not image:
@@ -136,7 +139,7 @@ def _rows(path: Path, roles: dict[str | None, str]) -> list[_Row]:
             if split is None:
                 values = ", ".join(value for value in roles if value)
                 raise UserError(f"split {cells['split']!r} is none of dataset.train, val and test ({values})")
-            rows[id] = _Row(line, id, image, mask, split, _names(cells["classes"], separated))
+            rows[id] = _Row(line, id, image, mask, split, names)
         except UserError as error:
             problems.append(f"line {line}: {error}")
     refuse(str(path), problems)
@@ -149,12 +152,6 @@ def _inside(text: str, column: str) -> str:
     if path.anchor or ".." in path.parts or (text and not path.name):
         raise UserError(f"{column} {text} must be a file's path from dataset.root")
     return path.as_posix() if text else ""
-
-
-def _names(cell: str, separated: bool) -> tuple[str, ...]:
-    """The class names of a cell, each once."""
-    parts = re.split("[;|,]", cell) if separated else cell.split()
-    return tuple(dict.fromkeys("_".join(part.split()) for part in parts if part.strip()))
 
 
 def _refuse_spellings(path: Path, names: Sequence[str]) -> None:

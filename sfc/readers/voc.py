@@ -20,7 +20,7 @@ from pathlib import Path
 from sfc.data.manifest import Manifest, Record
 from sfc.errors import UserError, refuse
 from sfc.label_table import TableRow, read_label_table
-from sfc.readers.check import inspect_all
+from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import Files, check_root
 from sfc.readers.label_sources import disagreements, label_sources, labels_of_split
 from sfc.readers.labels import check_class_names
@@ -47,6 +47,7 @@ def read_voc(
     masks: str | None,
     sbd: Path | None,
     classes: Sequence[str] | None,
+    negatives: bool,
     mask_folder: Path,
     mask_path: Path,
     workers: int,
@@ -58,7 +59,7 @@ def read_voc(
     `labels` (None: ROOT/labels.csv if there is one), ROOT/Annotations, the masks. It must then know all of them.
     Those of the test split come from the table as far as it knows them, else there are none, see `labels_of_split`.
     Masks may be missing in the train split, whose pixel labels nothing but evaluation looks at.
-    Training images without any label are left out: there is nothing to learn from them.
+    An image that a source knows and names no class of shows none, see `NO_CLASS` in `sfc.readers.label_sources`.
 
     Args:
         train, val, test: names of lists; `train_aug` and `trainaug` need no file, see `augmented_list`. Images of
@@ -67,6 +68,7 @@ def read_voc(
             measure training images; None: SegmentationClassAug, else SegmentationClass and `sbd`.
         sbd: folder `dataset` of SBD: what the folder of masks lacks is drawn from it, where `masks` is None.
         classes: names of the C foreground classes in the order of the mask values 1 .. C.
+        negatives: whether training images that show none of the classes stay.
         mask_folder: where to draw masks of SBD; made only if there are any to draw.
         mask_path: the final path of that folder, which the manifest names.
         workers: threads that decode, and processes that draw.
@@ -79,7 +81,7 @@ def read_voc(
     Raises:
         UserError: a list, image or mask is missing or does not decode; image and mask differ in size; a mask holds
             a value above C that is not 255; a label is no known class; an id comes twice or in two splits, or the
-            label table has it in another split than the lists; no image is left to train on. The message has a line
+            label table has it in another split than the lists; no training image has a label. The message has a line
             for each of the first several faults. Or as `augmented_list` and `draw_masks`.
     """
     check_root(root, "JPEGImages/")
@@ -90,15 +92,10 @@ def read_voc(
     lists = {split: _ids(root, name, sbd) for split, name in called.items()}
     refuse_overlap(root, lists, called)
     files = _files(root, lists, partial(_mask, _masks(root, masks), None if masks else sbd, mask_folder))
-    drawn = [image_id for image_id, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder]
+    drawn = {i: None for i, (_, mask) in files.items() if mask is not None and mask.parent == mask_folder}
     if drawn:
-        draw_masks(sbd, drawn, mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
-    try:
-        facts = inspect_all(str(root), list(files.values()), len(names), workers=workers, progress=progress)
-    except UserError as error:  # drawn masks go with the stage that fails: name the files they were drawn from
-        folder = re.escape(str(mask_folder / "_")).removesuffix("_")
-        raise UserError(re.sub(rf"{folder}(\S+)\.png", lambda m: str(sbd_mask_path(sbd, m[1])), str(error))) from None
-    facts = dict(zip(files, facts, strict=True))
+        draw_masks(sbd, [*drawn], mask_folder, workers=workers, progress=partial(progress, label="masks of SBD"))
+    facts = _facts(root, files, len(names), sbd, mask_folder, workers, progress)
 
     sources = label_sources(root, _label_table(root, labels, lists, called), facts, names)
     records, counts = [], {} if sbd is None else {"masks_from_sbd": len(drawn)}
@@ -107,17 +104,33 @@ def read_voc(
         if split != "test":
             counts[split] = {"images_without_label": sum(not shown for shown in found.values())}
             counts[split] |= disagreements(source, found, sources)
-        for image_id in ids:
-            if split == "train" and not found[image_id]:
-                continue
+        for image_id in ids if split != "train" or negatives else filter(found.get, ids):
             image, mask = files[image_id]
-            mask = mask_path / mask.name if mask is not None and mask.parent == mask_folder else mask
-            size, image_hash = (facts[image_id].height, facts[image_id].width), facts[image_id].image_hash
-            records.append(Record(image_id, split, image, mask, *size, found[image_id], image_hash, source))
-    if not any(record.split == "train" for record in records):
+            mask = mask_path / mask.name if image_id in drawn else mask
+            height, width, image_hash = facts[image_id][:3]
+            records.append(Record(image_id, split, image, mask, height, width, found[image_id], image_hash, source))
+    if not any(record.split == "train" and record.labels for record in records):
         raise UserError(f"{root}: no image of list {train} has a label; see dataset.labels")
     counts["images_with_rotation_tag"] = sum(facts[record.id].rotated for record in records)
     return Manifest(tuple(records), names), counts
+
+
+def _facts(
+    root: Path,
+    files: Mapping[str, tuple[Path, Path | None]],
+    num_classes: int,
+    sbd: Path | None,
+    mask_folder: Path,
+    workers: int,
+    progress: Callable[..., Iterable],
+) -> dict[str, Facts]:
+    """What each image and its mask show; UserError as `inspect_all`."""
+    try:
+        facts = inspect_all(str(root), list(files.values()), num_classes, workers=workers, progress=progress)
+    except UserError as error:  # drawn masks go with the stage that fails: name the files they were drawn from
+        folder = re.escape(str(mask_folder / "_")).removesuffix("_")
+        raise UserError(re.sub(rf"{folder}(\S+)\.png", lambda m: str(sbd_mask_path(sbd, m[1])), str(error))) from None
+    return dict(zip(files, facts, strict=True))
 
 
 def _class_names(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from sfc.data.images import normalise, read_record
-from sfc.data.manifest import Record
+from sfc.data.manifest import Record, label_keys
 from sfc.data.pool import ordered_map
-from sfc.data.read_ahead import read_ahead
+from sfc.data.read_ahead import Broken, read_ahead
 from sfc.dense_crf import crf_probabilities
+from sfc.errors import UserError
+from sfc.memory import memory_line
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
 
@@ -29,6 +31,8 @@ def predict_labels(
     device: torch.device,
     crf: dict[str, float] | None,
     workers: int,
+    known: bool = False,
+    broken: Broken | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Label maps of all images, in the order of `batches`; memory does not grow with their number.
 
@@ -37,24 +41,49 @@ def predict_labels(
         batches: of images of equal size, see `sfc.data.images.equal_sizes`.
         scales, merge, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.
-        crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
+        crf, known: see `labels_of`.
         workers: threads that read images, see `read_ahead`, and processes that run CRFs.
+        broken: called for each image that cannot be read or does not fit in memory, and is left out.
 
     Yields:
         Image id and label map (H, W) uint8 at the size of the image file.
 
     Raises:
-        UserError: an image is missing, broken, or not of its record's size.
+        UserError: an image is missing, broken, or not of its record's size, or a batch does not fit in memory; without
+            `broken`.
     """
     test = {"scales": scales, "merge": merge, "flip": flip}
-    rows = _logit_rows(network, batches, test, precision=precision, device=device, workers=workers)
-    corners = network.align_corners
+    rows = _logit_rows(network, batches, test, precision=precision, device=device, workers=workers, broken=broken)
+    return labels_of(rows, align_corners=network.align_corners, crf=crf, known=known, workers=workers)
+
+
+def labels_of(
+    rows: Iterable[tuple[Record, Tensor]],
+    *,
+    align_corners: bool,
+    crf: dict[str, float] | None,
+    known: bool,
+    workers: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each image's id and label map (H, W) uint8 at the size of the image file.
+
+    Args:
+        rows: records, and their logits (K, h, w).
+        align_corners: how logits are resized to the image.
+        crf: keyword arguments of `crf_probabilities`, run in worker processes; None for the plain argmax.
+        known: of each image only the background and the classes in its record's `labels` are taken into account.
+        workers: processes that run CRFs.
+    """
+    if known:
+        rows = ((record, logits[list(label_keys(record.labels))]) for record, logits in rows)
     if crf is None:
         for record, logits in rows:
-            yield record.id, _full_size(logits, record, corners).argmax(0).to(torch.uint8).cpu().numpy()
+            channels = _full_size(logits, record, align_corners).argmax(0).to(torch.uint8).cpu().numpy()
+            yield record.id, _values(channels, record, known)
     else:
         small = ((record, logits.cpu().numpy()) for record, logits in rows)
-        yield from ordered_map(partial(_crf_labels, align_corners=corners, **crf), small, workers=workers)
+        work = partial(_crf_labels, align_corners=align_corners, known=known, **crf)
+        yield from ordered_map(work, small, workers=workers)
 
 
 def _logit_rows(
@@ -65,12 +94,22 @@ def _logit_rows(
     precision: str,
     device: torch.device,
     workers: int,
+    broken: Broken | None,
 ) -> Iterator[tuple[Record, Tensor]]:
     """Each image with its (K, h, w) logits on the device."""
-    read = read_ahead(batches, [network.image_scale], device=device, workers=workers)
-    for records, (images,) in zip(batches, read, strict=True):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = image_logits(network, images.to(device, non_blocking=True), **test)
+    for records, (images,) in read_ahead(batches, [network.image_scale], device=device, workers=workers, broken=broken):
+        try:
+            with (
+                memory_line(_too_large(records)),
+                torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+            ):
+                logits = image_logits(network, images.to(device, non_blocking=True), **test)
+        except UserError as error:
+            if broken is None:
+                raise
+            for record in records:
+                broken(record, error)
+            continue
         yield from zip(records, logits, strict=True)
 
 
@@ -92,16 +131,31 @@ def image_logits(network: Segmenter, images: Tensor, *, scales: Sequence[float],
     logits = merged(pyramid_logits(network, both, scales), merge=merge, align_corners=network.align_corners)
     if not flip:
         return logits
-    plain, mirrored = logits.chunk(2)
+    plain, mirrored = logits.unflatten(0, (2, -1))  # chunk() would leave an exported graph a sequence
     return (plain + mirrored.flip(3)) / 2
 
 
-def _crf_labels(item: tuple[Record, np.ndarray], *, align_corners: bool, **crf: float) -> tuple[str, np.ndarray]:
+def _crf_labels(
+    item: tuple[Record, np.ndarray], *, align_corners: bool, known: bool, **crf: float
+) -> tuple[str, np.ndarray]:
     # The small logits travel to the worker process; only there do they grow to the image's size.
     record, logits = item
     probabilities = _full_size(torch.from_numpy(logits), record, align_corners).softmax(0).numpy()
-    return record.id, crf_probabilities(read_record(record), probabilities, **crf).argmax(0).astype(np.uint8)
+    channels = crf_probabilities(read_record(record), probabilities, **crf).argmax(0).astype(np.uint8)
+    return record.id, _values(channels, record, known)
+
+
+def _values(channels: np.ndarray, record: Record, known: bool) -> np.ndarray:
+    """Channel numbers (H, W) uint8 as label-map values: they differ where the channels are those of known classes."""
+    return np.asarray(label_keys(record.labels), np.uint8)[channels] if known else channels
 
 
 def _full_size(logits: Tensor, record: Record, align_corners: bool) -> Tensor:
     return resized(logits[None], (record.height, record.width), align_corners=align_corners)[0]
+
+
+def _too_large(records: Sequence[Record]) -> str:
+    return (
+        f"{records[0].image}: a batch of {len(records)} with {records[0].height} x {records[0].width} pixels does not "
+        "fit in memory; lower predict.batch_size, leave out the largest of predict.scales, or make the image smaller"
+    )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sfc.analysis.shared_features import FeatureSums, SharedFeatures, region_map
-from sfc.analysis.summary import activations, end_means, ends, head_to_tail, spread_over_classes
+from sfc.analysis.summary import activations, end_means, ends, head_to_tail
 from sfc.analysis.tables import KINDS, read_rates, write_cosines, write_rates
 from sfc.errors import UserError
 from sfc.evaluation.confusion import Confusion
@@ -106,14 +106,6 @@ def test_the_four_cases_of_eq_13_to_16():
         "tail_on_head": (2 + 3) / 2,  # A_H W_T
     }
     assert end_means(np.array([1.0, 2.0, np.nan]), [0], [1, 2]) == {"head": 1.0, "tail": 2.0}
-
-
-def test_images_are_spread_over_classes_and_the_rare_ones_come_first():
-    labels = [(0,)] * 10 + [(1,), (0, 1), (), (2,)]
-    assert spread_over_classes(labels, 3) == [0, 10, 13]
-    assert spread_over_classes(labels, 5) == [0, 1, 10, 11, 13]  # class 2 is used up
-    assert spread_over_classes(labels, 99) == [*range(12), 13]
-    assert spread_over_classes([], 3) == []
 
 
 def rows(path):

@@ -1,4 +1,4 @@
-"""Trunks of timm in the three networks: they learn, infer, are normalised for, and come back from file."""
+"""Other trunks than the usual ResNets in the three networks: they learn, infer, and come back from file."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from sfc.segmentation.objective import SegmentationObjective
 from sfc.walk.pseudo_labels import IrnReader
 from tests.methods.tiny import CLASSES, base_network, batch, objective, sipe_network
 
-CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002"]
+CONVOLUTIONAL = ["timm/test_convnext", "timm/resnext50_32x4d", "timm/regnetx_002", "resnet18_half"]
 VIT = ["timm/test_vit", "timm/vit_small_patch14_dinov2"]
 CPU = torch.device("cpu")
 LABELS = torch.tensor([[1.0, 0.0, 1.0]])
@@ -68,7 +68,7 @@ def test_cam_network_learns_and_infers(tmp_path, arch, method):
     stride = 14 if "patch14" in arch else 16
     assert cams.shape == (1, len(net.kinds), 1 + CLASSES, -(-41 // stride), -(-70 // stride))
     assert cams.isfinite().all()
-    save_cam_network(net, tmp_path / "base", method=method)
+    save_cam_network(net, tmp_path / "base", method=method, classes=("a", "b", "c"), params={})
     again = load_cam_network(tmp_path / "base", CPU)
     image = torch.randn(1, 3, 32, 48)
     torch.testing.assert_close(again(image).class_logits, net(image).class_logits, rtol=1e-4, atol=1e-5)
@@ -80,7 +80,7 @@ def test_affinity_network_learns_and_comes_back(tmp_path, arch):
     assert learns(objective, labelled())
     net = objective.network.eval()
     assert net(torch.zeros(1, 3, 41, 70)).shape == (1, 11, 18)
-    save_irn(net, tmp_path / "irn")
+    save_irn(net, tmp_path / "irn", params={})
     again = load_irn(tmp_path / "irn", CPU)
     image = torch.randn(1, 3, 33, 50)
     torch.testing.assert_close(again.edges(image, flip=True), net.edges(image, flip=True))
@@ -92,7 +92,7 @@ def test_segmentation_model_learns_and_comes_back(tmp_path, arch):
     assert learns(objective, labelled())
     net = objective.network.eval()
     assert net(torch.zeros(1, 3, 41, 70)).shape == (1, 4, 6, 9)
-    save_segmenter(net, tmp_path / "seg")
+    save_segmenter(net, tmp_path / "seg", classes=("a", "b", "c"), params={})
     image = torch.randn(1, 3, 33, 50)
     torch.testing.assert_close(load_segmenter(tmp_path / "seg", CPU)(image), net(image))
 
@@ -153,7 +153,7 @@ def test_whole_images_are_normalised_for_the_trunk(tmp_path):
     torch.manual_seed(0)
     cam = base_network(arch="timm/test_convnext").eval()
     seg = seg_objective(arch="timm/test_convnext").network.eval()
-    save_irn(IrnNetwork(arch="timm/test_convnext"), tmp_path / "irn")
+    save_irn(IrnNetwork(arch="timm/test_convnext"), tmp_path / "irn", params={})
     edges = IrnReader(tmp_path / "irn", scale=1.0, flip=False, precision="fp32", device=CPU)
     common = {"batch_size": 1, "precision": "fp32", "device": CPU, "workers": 0}
     multiscale = {"num_classes": CLASSES, "scales": (1.0,), "flip": False, "mask_absent": False, **common}

@@ -73,6 +73,21 @@ def test_empty_slots_are_drawn_only_where_allowed():
     assert (drawn["label"].sum(dim=1) == 0).any() or (ours.draw()["label"].sum(dim=1) == 0).any()
 
 
+@pytest.mark.parametrize("replacement", [True, False])
+@pytest.mark.parametrize("exclude_batch", [True, False])
+def test_images_that_show_no_class_have_no_slot(replacement, exclude_batch):
+    ours = bank(replacement=replacement, exclude_batch=exclude_batch)
+    ours.update(batch([[], [], []], 1))
+    assert not ours.filled.any()
+    drawn = ours.draw()  # nothing there yet: black images without label, outside whose boxes is everything
+    assert [len(drawn[name]) for name in ("image", "box", "label")] == [3, 3, 3]
+    assert not any(rows.any() for rows in drawn.values())
+    ours.update(batch([[], [1], []], 2))
+    ours.update(batch([[], []], 3))
+    assert ours.filled.tolist() == [False, True, False, False, False]
+    assert set(names_drawn(ours, 5)) == {21}
+
+
 def test_without_replacement_no_slot_comes_twice():
     ours = bank(replacement=False)
     ours.update(batch([[0], [1], [2], [3]], 1))

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from sfc.data.batches import batches, steps_per_epoch
+from sfc.data.batches import batches
 from sfc.data.crops import ImageCrops
+from sfc.data.manifest import label_matrix
+from sfc.data.negatives import batch_mix
 from sfc.errors import UserError
 from tests.data.folder import records
 
@@ -13,8 +15,9 @@ def crops(tmp_path_factory):
     return ImageCrops(made, 11, crop=16, long_side=(8, 20), seed=1)
 
 
-def run(crops, first_step=0, steps=7, **changes):
-    settings = {"seed": 5, "batch_size": 4, "workers": 0, "rank": 0, "world": 1}
+def run(crops, first_step=0, steps=7, batch_size=4, **changes):
+    mix = batch_mix(label_matrix(crops.records, crops.num_classes), batch_size, None, section="irn")
+    settings = {"seed": 5, "mix": mix, "workers": 0, "rank": 0, "world": 1}
     return list(batches(crops, first_step=first_step, steps=steps, **{**settings, **changes}))
 
 
@@ -51,10 +54,7 @@ def test_seed_matters(crops):
 
 
 def test_too_few_images_or_too_many_processes(crops):
-    assert steps_per_epoch(11, 4) == 2
     with pytest.raises(UserError, match=r"11 training images are fewer than one batch of 12; lower irn\.batch_size"):
-        steps_per_epoch(11, 12, param="irn.batch_size")
-    with pytest.raises(UserError, match="11 training images are fewer than one batch of 12"):
         run(crops, batch_size=12)
     with pytest.raises(UserError, match="shared among 5 processes"):
         run(crops, world=5)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sfc.data.images import (
     IGNORE,
+    SUFFIXES,
     box_masks,
     has_rotation_tag,
     normalise,
@@ -23,7 +24,6 @@ from sfc.data.images import (
     voc_palette,
 )
 from sfc.errors import UserError
-from sfc.readers.files import SUFFIXES
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest
+from sfc.data.manifest import Manifest, Record, read_manifest, read_tuning, write_manifest, write_tuning
 from sfc.errors import UserError
 
 CLASSES = ("dog", "ant", "bee")
@@ -73,3 +74,26 @@ def test_a_damaged_manifest(tmp_path, text):
     files[0].write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=rf"^{files[0]}: not a manifest that fits [^\n]+; rerun prepare$"):
         read_manifest(*files)
+
+
+def test_images_for_tuning_have_no_mask_for_whoever_measures(tmp_path):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    manifest = Manifest((record("a"), record("b", "val"), record("c")), CLASSES)
+    write_manifest(manifest, *files)
+    assert read_manifest(*files, tuning=tmp_path / "t.json") == manifest
+    write_tuning(["c", "b"], tmp_path / "t.json")
+    assert read_tuning(tmp_path / "t.json") == ("c", "b")
+    measured = read_manifest(*files, tuning=tmp_path / "t.json")
+    assert measured.tuning == {"b", "c"}
+    assert measured.records == tuple(replace(r, mask=None if r.id in "bc" else r.mask) for r in manifest.records)
+    assert read_manifest(*files) == manifest
+
+
+@pytest.mark.parametrize("text", ["{", "7", "[1]", '["z"]'])
+def test_a_damaged_list_for_tuning_is_one_line(tmp_path, text):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(Manifest((record("a"),), CLASSES), *files)
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=r"t\.json: .*rerun prepare") as refused:
+        read_manifest(*files, tuning=tmp_path / "t.json")
+    assert "\n" not in str(refused.value)

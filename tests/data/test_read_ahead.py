@@ -24,7 +24,8 @@ def batches(tmp_path):
 def test_batches_come_in_order_at_every_scale(batches, workers):
     found = list(read_ahead(batches, SCALES, device=CPU, workers=workers))
     assert len(found) == len(batches)
-    for records, images in zip(batches, found, strict=True):
+    for wanted, (records, images) in zip(batches, found, strict=True):
+        assert list(records) == wanted
         for scale, scaled in zip(SCALES, images, strict=True):
             size = max(1, round(records[0].width * scale)), max(1, round(records[0].height * scale))
             expected = [Image.open(r.image).convert("RGB").resize(size, Image.Resampling.BICUBIC) for r in records]
@@ -37,9 +38,23 @@ def test_batches_come_in_order_at_every_scale(batches, workers):
 def test_a_broken_image_is_named_in_its_turn(batches, workers):
     batches[1][0].image.write_bytes(b"no image")
     found = read_ahead(batches, SCALES, device=CPU, workers=workers)
-    assert len(next(found)) == len(SCALES)
+    assert len(next(found)[1]) == len(SCALES)
     with pytest.raises(UserError, match=r"im2\.png: does not decode"):
         next(found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_told_and_left_out(batches, workers):
+    batches[0][0].image.write_bytes(b"no image")
+    batches[1][0].image.unlink()
+    told = []
+    found = list(read_ahead(batches, [1.0], device=CPU, workers=workers, broken=lambda *fault: told.append(fault)))
+    assert [(record.id, str(error).rpartition("/")[2][:16]) for record, error in told] == [
+        ("im0", "im0.png: does no"),
+        ("im2", "im2.png: no such"),
+    ]
+    assert [[record.id for record in records] for records, _ in found] == [["im1"], ["im3"]]
+    np.testing.assert_array_equal(found[0][1][0][0].permute(1, 2, 0), np.array(Image.open(batches[0][1].image)))
 
 
 def test_a_changed_image_is_named(batches):

@@ -41,6 +41,6 @@ def test_the_file_fills_a_trunk(tmp_path, monkeypatch):
     arguments = [str(path), "--classes", "2", "--images", "64", "--epochs", "1", "--size", "32"]
     done = CliRunner().invoke(trunk.main, arguments)
     assert done.exit_code == 0, done.output
-    net = build_trunk("resnet18", output_stride=16, frozen_stages=3, batch_norm="frozen")
+    net = build_trunk("resnet18_half", output_stride=16, frozen_stages=3, batch_norm="frozen")
     load_backbone_weights(net, str(path))
     assert torch.equal(net.conv1.weight, load_file(path)["conv1.weight"].float())

@@ -84,14 +84,14 @@ def test_heads_learn_and_the_trunk_does_not(network):
 
 def test_file_rebuilds_the_network(network, tmp_path):
     path = tmp_path / "irn.safetensors"
-    save_irn(network, path)
+    save_irn(network, path, params={"irn": {"radius": 10}})
     first = path.read_bytes()
     loaded = load_irn(path, "cpu")
     images = torch.randn(1, 3, 20, 20)
     torch.testing.assert_close(loaded(images), network(images), rtol=1e-4, atol=1e-5)
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
-    save_irn(loaded, path)
+    save_irn(loaded, path, params={"irn": {"radius": 10}})
     assert path.read_bytes() == first
 
 

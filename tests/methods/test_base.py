@@ -91,7 +91,7 @@ def test_base_is_the_classifier_alone():
 def test_the_network_of_every_method_comes_back_from_its_file(tmp_path, method, build):
     net = build().eval()
     assert type(net) is METHODS[method].network
-    save_cam_network(net, tmp_path / "a", method=method)
+    save_cam_network(net, tmp_path / "a", method=method, classes=("a", "b", "c"), params={})
     again = load_cam_network(tmp_path / "a", "cpu")
     assert (type(again), again.config) == (type(net), net.config)
     kwargs = {"flip": True, "mask_absent": False}
@@ -100,6 +100,6 @@ def test_the_network_of_every_method_comes_back_from_its_file(tmp_path, method, 
 
 
 def test_a_file_of_another_method_is_refused(tmp_path):
-    save_cam_network(base_network(), tmp_path / "a", method="seam")
+    save_cam_network(base_network(), tmp_path / "a", method="seam", classes=("a", "b", "c"), params={})
     with pytest.raises(UserError, match="not what the stage train_cam of this version writes"):
         load_cam_network(tmp_path / "a", "cpu")

@@ -101,7 +101,7 @@ def test_images_smaller_than_the_stride_have_one_cell():
 def test_file_round_trip_has_equal_bytes_and_results(tmp_path):
     net = network().eval()
     for name in ("a", "b"):
-        save_cam_network(net, tmp_path / name, method="sfc")
+        save_cam_network(net, tmp_path / name, method="sfc", classes=("a", "b", "c"), params={})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     again = load_cam_network(tmp_path / "a", torch.device("cpu"))
     kwargs = {"flip": True, "mask_absent": True}

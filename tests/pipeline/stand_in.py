@@ -33,14 +33,20 @@ def main(module: str, key: str = "") -> None:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 digest.update(file.read_bytes())
-    for name in map(fill, spec["params"]):
+    for name in spec["params"]:
         value = params
-        for part in name.split("."):
+        if name == {"params.yaml": None}:  # all of them
+            digest.update(json.dumps(value).encode())
+            continue
+        for part in fill(name).split("."):
             value = value[part]
+        if name == "dataset":
+            value = {key: item for key, item in value.items() if key != "tuning"}  # goes to out/tuning.json alone
         digest.update(json.dumps(value).encode())
-    for out in [*spec.get("outs", []), *spec["metrics"]]:
+    for out in [*spec.get("outs", []), *spec.get("metrics", [])]:
         path = Path(fill(out if isinstance(out, str) else next(iter(out))))
-        _write(path, _method(params) if path.name == "method.json" else digest.hexdigest())
+        own = {"method.json": _method, "tuning.json": _tuning}
+        _write(path, own[path.name](params) if path.name in own else digest.hexdigest())
 
 
 def _dotted(prefix: str, values: dict) -> dict:
@@ -55,11 +61,15 @@ def _method(params: dict) -> str:
     return json.dumps({name: params[name] for name in METHODS[params["train_cam"]["method"]].sections})
 
 
+def _tuning(params: dict) -> str:
+    return json.dumps(params["dataset"]["tuning"])
+
+
 def _write(path: Path, text: str) -> None:
     if path.suffix == "":
         path = path / "content"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".json" and path.name != "method.json":
+    if path.suffix == ".json" and path.name not in ("method.json", "tuning.json"):
         text = json.dumps({"value": int(text[:8], 16)})
     path.write_text(text)
 

@@ -84,7 +84,9 @@ NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
     "data": TOP,
-    "readers": {*TOP, "data", "label_table"},
+    "readers": {*TOP, "coco_masks", "data", "label_table"},
+    "exchange": {*TOP, "coco_masks", "data", "label_archive", "label_table"},
+    "proposals": {*TOP, "coco_masks", "data", "fusion", "label_archive", "localization"},
     "demo": {*TOP, "backbone", "data", "training"},
     "label_table": TOP,
     "label_archive": {*TOP, "data"},
@@ -100,8 +102,15 @@ MAY_IMPORT = {
     "irn": {*TOP, *NETWORKS, "data", "training"},
     "walk": {*TOP, *NETWORKS, "data", "fusion", "irn", "localization"},
     "segmentation": {*TOP, *NETWORKS, "data", "dense_crf", "label_archive", "training"},
-    "evaluation": {*TOP, "data", "fusion", "label_archive", "localization"},
+    "evaluation": {*TOP, "data", "example_archive", "fusion", "label_archive", "localization"},
+    "example_archive": TOP,
+    "offsets": {*TOP, "data", "dense_crf", "evaluation", "fusion", "localization"},
     "analysis": {*TOP, "calibration", "data"},
+    "report": {*TOP, "example_archive"},
+    "deployment": {
+        *(TOP | NETWORKS),
+        *("data", "dense_crf", "evaluation", "fusion", "label_table", "segmentation"),
+    },
 }
 
 
@@ -127,8 +136,9 @@ def templated(params):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "evaluate"])
 def test_declared_params_are_asked_for(imported, stage):
-    assert len(spec(stage)["params"]) == len(imported[stage]["params"])
-    assert set(spec(stage)["params"]) == templated(imported[stage]["params"])
+    declared = ["params.yaml:" if param == {"params.yaml": None} else param for param in spec(stage)["params"]]
+    assert len(declared) == len(imported[stage]["params"])
+    assert set(declared) == templated(imported[stage]["params"])
 
 
 def test_declared_params_of_evaluate_are_asked_for(imported):
@@ -142,7 +152,7 @@ def test_declared_params_of_evaluate_are_asked_for(imported):
 def test_commands_hold_nothing_that_depends_on_the_machine(stage):
     launcher, _, rest = spec(stage)["cmd"].partition(" -m ")
     # these would do all the work in every process
-    alone = stage in ("prepare", "label_stats", "analyse")
+    alone = stage in ("prepare", "label_stats", "analyse", "report")
     assert launcher == ("python" if alone else r"\${SFC_LAUNCH:-python}")
     assert rest == (f"stages.{stage} ${{key}}" if stage == "evaluate" else f"stages.{stage}")
 
@@ -161,7 +171,7 @@ def test_each_metric_and_plot_of_a_stage_is_shown():
     made = set()
     for stage in STAGES:
         for key in STAGES[stage].get("foreach", [""]):
-            paths = [*spec(stage).get("outs", []), *(next(iter(metric)) for metric in spec(stage)["metrics"])]
+            paths = [*spec(stage).get("outs", []), *(next(iter(metric)) for metric in spec(stage).get("metrics", []))]
             made.update(path.replace("${key}", key) for path in paths)
     assert set(PIPELINE["metrics"]) == {path for path in made if path.startswith("metrics/")}
     shown = set()
@@ -169,6 +179,17 @@ def test_each_metric_and_plot_of_a_stage_is_shown():
         shown.update([entry] if isinstance(entry, str) else next(iter(entry.values()))["y"])
     assert shown <= made
     assert shown >= {path for path in made if path.startswith(("plots/", "out/gallery/"))}
+
+
+def test_the_report_depends_on_all_it_shows():
+    deps = set(spec("report")["deps"])
+    assert {path for path in deps if path.startswith("metrics/")} == set(PIPELINE["metrics"])
+    plots = [next(iter(entry.values())) for entry in PIPELINE["plots"] if isinstance(entry, dict)]
+    assert deps >= {f".dvc/plots/{plot['template']}.json" for plot in plots}
+    assert deps >= {path for plot in plots for path in plot["y"]}
+    products = STAGES["evaluate"]["foreach"]
+    assert {entry for entry in PIPELINE["plots"] if isinstance(entry, str)} == {f"out/gallery/{p}" for p in products}
+    assert deps >= {f"out/examples/{product}.zip" for product in products}
 
 
 def test_titles_of_plots_do_not_end_a_string_of_the_page():
@@ -191,4 +212,7 @@ def test_the_bundled_remote_holds_the_data():
         content(file["md5"])
     stored = [path for path in (ROOT / "store").rglob("*") if path.is_file()]
     assert len(stored) <= 900
-    assert sum(path.stat().st_size for path in stored) <= 8_000_000
+    trunk = next(file["md5"] for file in files if file["relpath"] == "trunk.safetensors")
+    sizes = {"".join(path.parts[-2:]): path.stat().st_size for path in stored}
+    assert sizes.pop(trunk) <= 25_000_000
+    assert sum(sizes.values()) <= 8_000_000

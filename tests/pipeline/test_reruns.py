@@ -12,7 +12,7 @@ REFINEMENT = ["crf", "evaluate@crf", "train_irn", *LABELS]
 CAMS = ["infer_cam", "evaluate@cam", "analyse", *REFINEMENT]
 TRAINING = ["train_cam", *CAMS]
 EVALUATION = ["evaluate@cam", "analyse", "evaluate@crf", "evaluate@pseudo_labels", "evaluate@seg"]
-ALL = ["prepare", "label_stats", *TRAINING]
+ALL = ["prepare", "label_stats", *TRAINING, "report"]
 
 READS = {  # what each stage's params are, besides those of the stages before it
     "prepare": {"dataset"},
@@ -21,7 +21,7 @@ READS = {  # what each stage's params are, besides those of the stages before it
     "infer_cam": {"cam"},
     "crf": {"fusion.sfc.crf", "crf"},
     "train_irn": {"irn"},
-    "pseudo_labels": {"fusion.sfc.walk", "walk", "pseudo_labels"},
+    "pseudo_labels": {"fusion.sfc.walk", "walk", "pseudo_labels", "refine"},
     "train_seg": {"seg"},
     "predict": {"predict"},
     "analyse": {"analyse"},
@@ -30,6 +30,7 @@ READS = {  # what each stage's params are, besides those of the stages before it
     "evaluate@pseudo_labels": {"evaluate"},
     "evaluate@seg": {"evaluate"},
 }
+REPORT = ["report"]  # shows all params and depends on all that was measured: any change writes it anew
 
 
 def test_all_stages_run_once(sketch):
@@ -46,7 +47,9 @@ def test_every_section_is_read_by_its_stages_alone(sketch):
     changes = {f"{name}.{names[0]}": "changed" for name, names in fields.items() if name != "train_cam"}
     # a method that is not there would change which params the stages read
     sketch.put(**changes, **{"train_cam.random_seed": 3, "train_cam.batch_size": 3})
-    assert changed(sketch, "params.yaml") == {**READS, "label_stats": READS["label_stats"] - {"train_cam.method"}}
+    found = changed(sketch, "params.yaml")
+    assert found.pop("report") == {name.partition(".")[0] for name in sections}
+    assert found == {**READS, "label_stats": READS["label_stats"] - {"train_cam.method"}}
 
 
 def changed(project, file):
@@ -70,17 +73,19 @@ def changed(project, file):
         ("fusion.sipe.crf.bg_offset", 0.3, []),
         ("cam.scales", [1.0, 1.25], CAMS),
         ("walk.beta", 12.0, LABELS),
+        ("refine.proposals", "proposals.zip", LABELS),
         ("seg.steps", 123, SEGMENTATION),
         ("evaluate.gallery", 3, EVALUATION),
         ("fusion.sfc.eval.weights.prototype", 0.123, ["evaluate@cam", "analyse"]),
         ("fusion.sfc.walk.whole_power", 2.0, LABELS),
         ("analyse.images", 12, ["analyse"]),
+        ("dataset.tuning", ["x"], ["prepare", *EVALUATION]),  # masks no longer counted: nothing is trained again
     ],
 )
 def test_a_param_reruns_its_readers_and_what_follows(sketch, param, value, stages):
     # beside them, what the case before changed comes back from the run cache without running
     sketch.put(**{param: value})
-    assert sorted(sketch.repro()) == sorted(stages)
+    assert sorted(sketch.repro()) == sorted([*stages, *REPORT])
 
 
 def test_params_of_sfc_do_not_train_sipe_again(sketch):
@@ -88,7 +93,7 @@ def test_params_of_sfc_do_not_train_sipe_again(sketch):
     assert "train_cam" in sketch.repro()
     of_sfc = {"ibr.n": 1, "dc.norm": "eq6", "msdw.w_scale": 0.1, "sfc.pcm_iters": 0, "fusion.sfc.crf.bg_offset": 1.0}
     sketch.put(**{"train_cam.method": "sipe"}, **of_sfc)
-    assert sketch.repro() == ["label_stats"]
+    assert sketch.repro() == ["label_stats", *REPORT]
     sketch.put(**{"train_cam.method": "sipe", "sipe.infer_feature": "semantic"})
     assert "train_cam" in sketch.repro()
 
@@ -117,7 +122,10 @@ EDITS = {
     "sfc/evaluation/gallery.py": {stage for stage in EVALUATION if stage != "analyse"},
     "sfc/label_stats.py": {"label_stats"},
     "sfc/voc_results.py": set(),  # of a command that is no stage
+    "sfc/exchange/voc.py": {"prepare"},
+    "sfc/proposals/vote.py": {"pseudo_labels"},
     "sfc/fusion.py": {"crf", "pseudo_labels", *(stage for stage in EVALUATION if stage != "analyse")},
+    "sfc/report/charts.py": {"report"},
     "sfc/errors.py": set(),  # cannot change a result
 }
 

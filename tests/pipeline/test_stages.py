@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import yaml
@@ -32,7 +34,7 @@ def clone(real, tmp_path_factory) -> Project:
 
 
 def test_all_stages_run_once(real):
-    assert len(real.first_run) == 14
+    assert len(real.first_run) == 15
     assert real.repro() == []
 
 
@@ -60,13 +62,61 @@ def test_plots_show_curves_classes_confusions_and_galleries(real):
         assert len(re.findall(rf'<img src="static/[^"]*{product}_1\.png"', page)) == 1
 
 
+def test_the_report_shows_what_was_run(real):
+    page = (real.root / "out/report.html").read_text()
+    assert "<code>evaluate.gallery</code>" in page  # 2, as in no preset
+    assert len(re.findall('"kind":"truth"', page)) >= 4  # of each product an image with its mask
+    assert page.count("<details><summary>") == len(yaml.safe_load((real.root / "dvc.yaml").read_text())["metrics"])
+
+
 def test_a_changed_param_shows_in_the_metrics_and_can_be_taken_back(real):
-    output = real.dvc("exp", "run", "-S", "seg.steps=2", "-S", "seg.lr=1e-5")
+    output = real.dvc("exp", "run", "--name", "fewer", "-S", "seg.steps=2", "-S", "seg.lr=1e-5")
     assert stages_run(output)[0] == "train_seg"
-    assert set(stages_run(output)) <= {"train_seg", "predict", "evaluate@seg"}
+    assert set(stages_run(output)) <= {"train_seg", "predict", "evaluate@seg", "report"}
     assert real.lock()["train_seg"]["params"]["params.yaml"]["seg"]["lr"] == 0.00001
     diff = json.loads(real.dvc("metrics", "diff", "--json"))["metrics/train_seg.json"]
     assert diff["steps"] == {"old": 3, "new": 2, "diff": -1}
+    real.put()
+    assert real.repro() == []
+    report = real.run(sys.executable, "-m", "stages.report", "main", "fewer")
+    assert "report: out/comparison.html" in report
+    page = (real.root / "out/comparison.html").read_text()
+    assert '"rev":"main"' in page
+    assert '"rev":"fewer"' in page
+    assert "<code>seg.steps</code></td>" in page
+    assert real.repro() == []  # the report itself is left alone
+
+
+def test_corrected_masks_train_the_segmentation_again_and_no_cam(real):
+    real.put()
+    before = {path: path.read_bytes() for path in (real.root / "metrics").glob("evaluate_*.json")}
+    shutil.copytree(real.root / "data/SegmentationClass", real.root / "by_hand", ignore=shutil.ignore_patterns("v*"))
+    for id in ("t1", "t2"):  # not what the person was asked to look at
+        (real.root / f"by_hand/{id}.png").unlink()
+    real.put(**{"dataset.corrected": "by_hand"})
+    ran = real.repro()
+    assert ran[:2] == ["prepare", "train_seg"]
+    assert set(ran[2:]) <= {"predict", "evaluate@seg"}
+    metrics = json.loads((real.root / "metrics/train_seg.json").read_text())
+    assert metrics["images_corrected"] == tiny.TRAIN - 2
+    # they stand in no product that is measured, and measure none
+    assert {path.name for path, content in before.items() if path.read_bytes() != content} <= {"evaluate_seg.json"}
+    shutil.rmtree(real.root / "by_hand")
+    real.put()
+    assert real.repro() == []
+
+
+def test_mask_proposals_make_the_labels_again_and_nothing_before_them(real):
+    with zipfile.ZipFile(real.root / "proposals.zip", "w") as archive:
+        for number in range(tiny.TRAIN):
+            archive.write(real.root / f"data/SegmentationClass/t{number}.png", f"t{number}.png")
+    real.put(**{"refine.proposals": "proposals.zip"})
+    ran = real.repro()
+    assert ran[0] == "pseudo_labels"
+    assert set(ran[1:]) <= {"evaluate@pseudo_labels", "train_seg", "predict", "evaluate@seg"}
+    metrics = json.loads((real.root / "metrics/pseudo_labels.json").read_text())
+    assert metrics["images_with_proposals"] == tiny.TRAIN
+    (real.root / "proposals.zip").unlink()
     real.put()
     assert real.repro() == []
 
@@ -84,7 +134,8 @@ def test_queued_experiments_run_side_by_side(real):
     assert len(names) == 2, status
     for name in names:
         ran = stages_run(real.dvc("queue", "logs", name))
-        assert ran in (["evaluate@cam"], ["evaluate@cam", "analyse"])  # the second only where the rates changed
+        # the second only where the rates changed
+        assert ran in (["evaluate@cam", "report"], ["evaluate@cam", "analyse", "report"])
 
 
 def test_another_clone_pulls_everything_and_runs_nothing(real, clone):

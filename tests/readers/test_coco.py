@@ -7,9 +7,8 @@ import pytest
 from sfc.data.images import read_mask
 from sfc.errors import UserError
 from sfc.readers.coco import read_coco
-from sfc.readers.instances import decode
 from tests.data.folder import write_image
-from tests.readers.coco_folder import CATEGORIES, CLASSES, compressed, make_coco, rectangle, uncompressed
+from tests.readers.coco_folder import CATEGORIES, CLASSES, make_coco, rectangle
 
 
 @pytest.fixture
@@ -20,7 +19,8 @@ def root(tmp_path):
 def read(root, **changes):
     masks = root.parent / "masks"
     masks.mkdir(exist_ok=True)
-    settings = {"train": "train2014", "val": "val2014", "test": None, "mask_folder": masks, "workers": 1} | changes
+    settings = {"train": "train2014", "val": "val2014", "test": None, "negatives": False, "workers": 1}
+    settings |= {"mask_folder": masks} | changes
     place = {"mask_path": settings["mask_folder"], "progress": lambda items, total, label: items}
     return read_coco(root, **place | settings)
 
@@ -169,18 +169,6 @@ def test_instance_that_cannot_be_drawn(root, segmentation):
     edit(root, "train", lambda c: c["annotations"][0].update(segmentation=segmentation))
     with pytest.raises(UserError, match="image COCO_train2014_000000000025, annotation 25000: "):
         read(root)
-
-
-def test_run_lengths_are_those_of_the_library():
-    random = np.random.default_rng(0)
-    for share in (0, 0.01, 0.5, 0.99, 1):
-        pixels = random.random((37, 501)) < share
-        np.testing.assert_array_equal(decode(compressed(pixels), 37, 501), pixels)
-        np.testing.assert_array_equal(decode(uncompressed(pixels), 37, 501), pixels)
-
-
-def test_polygons_may_reach_over_the_edge():
-    assert decode([[-3, -3, 20, -3, 20, 20, -3, 20]], 12, 16).all()
 
 
 def test_categories_must_agree(root):

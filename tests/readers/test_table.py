@@ -20,6 +20,7 @@ def root(tmp_path):
 def read(root, text, encoding="utf-8", **changes):
     (root / "labels.csv").write_bytes(text.encode(encoding))
     settings = {"train": "train", "val": "val", "test": None, "labels": root / "labels.csv", "classes": None}
+    settings["negatives"] = False
     return read_table(root, **{**settings, "workers": 2, "progress": lambda items, total, label: items, **changes})
 
 
@@ -129,6 +130,7 @@ def test_table_must_be_utf_8_and_inside_the_folder(root, tmp_path):
             test=None,
             labels=root / "x",
             classes=None,
+            negatives=False,
             workers=0,
             progress=lambda i, total: i,
         )

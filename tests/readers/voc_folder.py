@@ -34,5 +34,5 @@ def read(root: Path, **changes):
     """`read_voc` of the folder ROOT, which would draw masks beside it."""
     settings = dict.fromkeys(("test", "labels", "masks", "sbd", "classes"))
     settings |= {"train": "train", "val": "val", "workers": 2, "progress": lambda items, total, label: items}
-    settings |= {"mask_folder": root.parent / "drawing", "mask_path": root.parent / "out" / "masks"}
+    settings |= {"negatives": False, "mask_folder": root.parent / "drawing", "mask_path": root.parent / "out" / "masks"}
     return read_voc(root, **{**settings, **changes})

@@ -123,23 +123,34 @@ def test_frozen_batch_norm_keeps_its_statistics():
 def test_saved_model_comes_back(tmp_path):
     network = make(num_classes=4, rates=(2, 3)).eval()
     path = tmp_path / "seg.safetensors"
-    save_segmenter(network, path)
+    save_segmenter(network, path, classes=("a", "b", "c"), params={})
     loaded = load_segmenter(path, "cpu")
     image = torch.randn(1, 3, 20, 30)
     with torch.no_grad():
         torch.testing.assert_close(loaded(image), network(image))
     assert (loaded.num_classes, loaded.image_scale) == (4, 1.0)
     with safe_open(path, framework="pt") as file:
-        assert list(file.metadata()) == ["config"]
-        assert json.loads(file.metadata()["config"])["atrous_rates"] == [2, 3]
+        assert list(file.metadata()) == ["sfc"]
+        facts = json.loads(file.metadata()["sfc"])
+    assert facts["network"]["atrous_rates"] == [2, 3]
+    assert facts["classes"] == ["a", "b", "c"]
+    assert facts["palette"] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert (facts["mean"], facts["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert facts["image_scale"] == 1.0
     trunk = Backbone(arch="resnet18")
     load_backbone_weights(trunk, str(path))
     assert torch.equal(trunk.conv1.weight, network.backbone.conv1.weight)
 
 
+def test_a_name_for_each_class(tmp_path):
+    with pytest.raises(ValueError, match="1 names for a network of 2 classes"):
+        save_segmenter(make(), tmp_path / "seg", classes=("a",), params={})
+
+
 def test_equal_models_are_equal_bytes(tmp_path):
     for name in "ab":
-        save_segmenter(make().to(memory_format=torch.channels_last), tmp_path / name)
+        network = make().to(memory_format=torch.channels_last)
+        save_segmenter(network, tmp_path / name, classes=("a", "b"), params={"seg": {"b": 1, "a": 2}})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

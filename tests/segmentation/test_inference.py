@@ -1,5 +1,7 @@
 """Whole-image inference: any size, the same labels however images are grouped, the CRF in worker processes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,47 @@ def test_crf_sharpens_the_full_size_probabilities(records):
     assert list(found) == [r.id for batch in equal_sizes(records, 8) for r in batch]
     assert (found[record.id] != expected).mean() < 0.01
     assert found["image4"].shape == (1, 1)
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+def test_known_classes_alone_are_chosen(records, crf):
+    network = make()
+    records = [
+        dataclasses.replace(r, labels=labels) for r, labels in zip(records, [(2,), (0, 2), (), (1,)], strict=False)
+    ]
+    found = run(network, records, scales=(1.0,), flip=False, crf=crf, known=True)
+    assert len(np.unique(run(network, records, scales=(1.0,), flip=False)["image0"])) > 2
+    for record in records:
+        values = [0, *(label + 1 for label in record.labels)]
+        (images,) = read_scaled([record], [1.0])
+        logits = image_logits(network, images, scales=(1.0,), merge="max", flip=False)
+        full = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)[0, values]
+        if crf is not None:
+            probabilities = crf_probabilities(np.array(Image.open(record.image)), full.softmax(0).numpy(), **crf)
+            full = torch.from_numpy(probabilities)
+        np.testing.assert_array_equal(found[record.id], np.array(values)[full.argmax(0)])
+
+
+def test_images_that_cannot_be_done_are_told_and_left_out(records, monkeypatch):
+    wanted = run(make(), records, batch_size=1)
+    records[1].image.write_bytes(b"no image")
+    told = []
+    network = make()
+
+    def forward(images, plain=network.forward):
+        if images.shape[2:] == (1, 1):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(images)
+
+    monkeypatch.setattr(network, "forward", forward)
+    found = run(network, records, batch_size=1, broken=lambda record, error: told.append((record.id, str(error))))
+    assert [id for id, _ in told] == ["image1", "image4"]
+    assert "4.png: a batch of 1 with 1 x 1 pixels does not fit in memory; lower predict.batch_size" in told[1][1]
+    assert sorted(found) == ["image0", "image2", "image3", "image5", "image6"]
+    for id, label in found.items():
+        np.testing.assert_array_equal(label, wanted[id])
+    with pytest.raises(UserError, match="does not fit in memory"):
+        run(network, records[4:5])
 
 
 def test_changed_image_is_named(records):

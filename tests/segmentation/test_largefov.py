@@ -84,14 +84,14 @@ def test_head_statistics_learn_and_frozen_trunk_statistics_do_not():
 
 def test_saved_model_comes_back(tmp_path):
     network = make(num_classes=4).eval()
-    save_segmenter(network, tmp_path / "seg.safetensors")
+    save_segmenter(network, tmp_path / "seg.safetensors", classes=("a", "b", "c"), params={})
     loaded = load_segmenter(tmp_path / "seg.safetensors", "cpu")
     assert type(loaded) is MODELS["largefov"]
     image = torch.randn(1, 3, 20, 30)
     with torch.no_grad():
         torch.testing.assert_close(loaded(image), network(image))
     with safe_open(tmp_path / "seg.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["config"])["model"] == "largefov"
+        assert json.loads(file.metadata()["sfc"])["network"]["model"] == "largefov"
 
 
 def trained(steps, resume_at=None, random_seed=0):

@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
         arch="resnet18", num_classes=len(CLASSES), frozen_stages=0, batch_norm="frozen", pcm_iters=0,
         bkg_before_pcm=True, prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
     )  # fmt: skip
-    save_cam_network(network, "out/cam.safetensors", method="sfc")
+    save_cam_network(network, "out/cam.safetensors", method="sfc", classes=CLASSES, params={})
     gradients = ["step,class,positive,negative"]
     gradients += [f"{step},{name},0.{step},-0.{c}" for step in (2, 4) for c, name in enumerate(CLASSES)]
     Path("plots/train_cam_gradients.csv").write_text("\n".join([*gradients, "6,cat,,-0.2"]) + "\n")

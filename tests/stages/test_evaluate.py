@@ -10,7 +10,8 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, Record, write_manifest, write_tuning
+from sfc.example_archive import ExampleArchive
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.evaluate import main
@@ -24,7 +25,7 @@ class Project:
 
     def __init__(self, folder, preset):
         params = yaml.safe_load(preset.read_text())
-        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3}
+        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3, "worst": 1}
         self.folder, self.params, self.truth = folder, params, {}
         for name in ("out", "metrics", "plots", "masks"):
             (folder / name).mkdir()
@@ -69,6 +70,10 @@ class Project:
 
     def metrics(self, product):
         return json.loads((self.folder / f"metrics/evaluate_{product}.json").read_text())
+
+    def examples(self, product):
+        content = (self.folder / f"out/examples/{product}.zip").read_bytes()
+        return ExampleArchive(content, source=product).index
 
     def per_class(self, product):
         with (self.folder / f"plots/evaluate_{product}_per_class.csv").open() as file:
@@ -167,12 +172,25 @@ def test_without_masks_it_says_so_and_completes(project):
     assert (project.folder / "out/gallery/crf/crf_1.png").is_file()
 
 
+def test_examples_are_the_gallery_and_the_worst(project):
+    project.params["evaluate"] |= {"gallery": 2, "worst": 1}
+    project.write()
+    project.archive("crf.zip", "train", lambda labels: np.where(labels == 2, 0, labels).astype(np.uint8))
+    assert project.run("crf").exit_code == 0
+    found = project.examples("crf")
+    assert (found["product"], found["split"], found["images"], found["main"]) == ("crf", "train", 4, "labels")
+    assert sum(example["fixed"] for example in found["examples"]) == 2
+    assert min(example["rank"] for example in found["examples"]) == 1
+    assert len(found["ious"]) == 4
+
+
 def test_no_gallery_is_an_empty_folder(project):
-    project.params["evaluate"]["gallery"] = 0
+    project.params["evaluate"] |= {"gallery": 0, "worst": 0}
     project.write()
     project.archive("crf.zip", "train")
     assert project.run("crf").exit_code == 0
     assert list((project.folder / "out/gallery/crf").iterdir()) == []
+    assert project.examples("crf")["examples"] == []
 
 
 def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypatch):
@@ -183,10 +201,12 @@ def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypa
         monkeypatch.setenv("SFC_WORKERS", workers)
         assert project.run("cam").exit_code == project.run("crf").exit_code == 0
         files = [
-            p for name in ("metrics", "plots", "out/gallery") for p in sorted((project.folder / name).rglob("*.*"))
+            p
+            for name in ("metrics", "plots", "out/gallery", "out/examples")
+            for p in sorted((project.folder / name).rglob("*.*"))
         ]
         runs.append({path.name: path.read_bytes() for path in files})
-    assert len(runs[0]) == 8
+    assert len(runs[0]) == 10
     assert runs[0] == runs[1]
 
 
@@ -235,6 +255,7 @@ def test_bad_products_are_one_line_errors_that_leave_no_output(project, change, 
     assert re.search(f"^Error: .*{message}.*$", result.output, re.MULTILINE), result.output
     assert not (project.folder / "metrics/evaluate_crf.json").exists()
     assert not (project.folder / "out/gallery").exists()
+    assert not (project.folder / "out/examples").exists()
 
 
 def test_missing_product_names_the_file(project):
@@ -256,3 +277,21 @@ def test_help_says_what_is_read_and_written():
     text = CliRunner().invoke(main, ["--help"]).output
     assert "cam|crf|pseudo_labels|seg" in text
     assert "metrics/evaluate_PRODUCT.json" in text
+
+
+def test_images_on_whose_masks_offsets_were_chosen_are_never_counted(project):
+    project.archive("crf.zip", "train", lambda labels: np.where(labels == 1, 2, labels).astype(np.uint8))
+    right = project.run("crf")
+    assert right.exit_code == 0
+    before = project.metrics("crf")["train"]
+    write_tuning(["train0", "train2", "val1"], "out/tuning.json")
+    assert project.run("crf").exit_code == 0
+    found = project.metrics("crf")["train"]
+    assert (found["images"], found["images_without_mask"], found["images_for_tuning"]) == (2, 0, 2)
+    assert "images_for_tuning" not in before
+    truth = np.concatenate([project.truth[f"train{i}"][1:].ravel() for i in (1, 3)])
+    bee = 100 * (truth == 2).sum() / (truth > 0).sum()
+    assert found["miou"] == pytest.approx((100 + 0 + bee) / 3, abs=1e-5)
+    assert found["miou"] != before["miou"]
+    assert found["protocol"].startswith(before["protocol"])
+    assert "chosen on the masks of 2 other images" in found["protocol"]

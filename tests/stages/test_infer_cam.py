@@ -10,47 +10,13 @@ from PIL import Image
 
 from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sfc.data.images import normalise
-from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.localization import store
 from sfc.localization.store import SHARD, CamStore
-from sfc.methods import load_cam_network, save_cam_network
-from sfc.methods.sfc import SfcNetwork
+from sfc.methods import load_cam_network
 from stages import infer_cam
 from stages.infer_cam import main
+from tests.stages.cam_project import write_cam_project
 from tests.stages.running import goes_on_after_a_kill, launched
-
-ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ("cat", "dog")
-
-
-def _project(folder, images):
-    """A folder in which infer_cam can run: manifest, images and a CAM network that has learnt nothing."""
-    (folder / "out").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    records = []
-    for i in range(images):
-        size = [(24, 40), (40, 24), (24, 40), (17, 19)][i % 4]
-        path = folder / f"{i}.png"
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
-        split = "train" if i < images - 1 else "val"
-        labels = ((0,), (0, 1), (1,), ())[i % 4]
-        records.append(Record(f"im{i}", split, path, None, *size, labels, "", "table"))
-    write_manifest(Manifest(tuple(records), CLASSES), folder / "out/manifest.csv", folder / "out/classes.json")
-    torch.manual_seed(0)
-    network = SfcNetwork(
-        arch="resnet18",
-        num_classes=len(CLASSES),
-        frozen_stages=0,
-        batch_norm="frozen",
-        pcm_iters=2,
-        bkg_before_pcm=True,
-        prototype={"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.3, "seed_range": "none"},
-    )
-    save_cam_network(network, folder / "out/cam.safetensors", method="sfc")
-    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["cam"] |= {"splits": ["train", "val"], "scales": [1.0, 0.5], "precision": "fp32"}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return records
 
 
 @pytest.fixture
@@ -73,7 +39,7 @@ def _bytes(folder):
 
 @pytest.mark.parametrize("mask_absent", [False, True])
 def test_writes_the_maps_of_every_image(tmp_path, run, mask_absent):
-    records = _project(tmp_path, 9)
+    records = write_cam_project(tmp_path, 9)
     set_cam("mask_absent", mask_absent)
     done = run()
     assert done.exit_code == 0, done.output
@@ -101,7 +67,7 @@ def test_writes_the_maps_of_every_image(tmp_path, run, mask_absent):
 
 def test_products_of_the_correlation_at_reading(tmp_path, run):
     """The network on file was trained with two products; null reads as trained, a number with that many."""
-    records = _project(tmp_path, 3)
+    records = write_cam_project(tmp_path, 3)
     found = {}
     for products in (None, 2, 0):
         set_cam("pcm_iters", products)
@@ -112,7 +78,7 @@ def test_products_of_the_correlation_at_reading(tmp_path, run):
 
 
 def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
-    _project(tmp_path, 5)
+    write_cam_project(tmp_path, 5)
     assert run().exit_code == 0
     first = _bytes(tmp_path)
     for path in (tmp_path / "out/cams").iterdir():
@@ -123,14 +89,14 @@ def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
 
 
 def test_goes_on_at_the_shard(tmp_path, run, monkeypatch):
-    _project(tmp_path, 8)
+    write_cam_project(tmp_path, 8)
     monkeypatch.setattr(store, "SHARD", 2)
     goes_on_after_a_kill(monkeypatch, infer_cam, ["out/cams", "metrics/infer_cam.json"], shards=4)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
-    _project(tmp_path, SHARD + 3)
+    write_cam_project(tmp_path, SHARD + 3)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun does
     assert run().exit_code == 0
@@ -142,7 +108,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
 
 
 def test_a_missing_image_is_one_line(tmp_path, run):
-    records = _project(tmp_path, 2)
+    records = write_cam_project(tmp_path, 2)
     records[1].image.unlink()
     done = run()
     assert done.exit_code == 1

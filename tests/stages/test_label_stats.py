@@ -97,6 +97,25 @@ def test_table_alone_prints_what_the_stage_writes(project):
     assert [r["n"] for r in rows(run("--labels", "table.csv", "--split", "val").stdout)] == ["0", "1", "1"]
 
 
+@pytest.mark.parametrize(("share", "n_iter"), [(None, 7), (0.5, 10), (0.0, 5)])
+def test_negatives_count_as_images_of_an_epoch_alone(project, share, n_iter):
+    """10 images that show a class and 4 that do not, batches of 2: an epoch is as long as train_cam makes it."""
+    names = ("ant", "bee", "cat")
+    empty = [Record(f"n{i}", "train", Path("a.jpg"), None, 8, 8, (), "hash", "table") for i in range(4)]
+    shown = [Record(f"i{i}", "train", Path("a.jpg"), None, 8, 8, of, "hash", "table") for i, of in enumerate(LABELS)]
+    write_manifest(Manifest((*empty, *shown), names), "out/manifest.csv", "out/classes.json")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["dataset"]["negatives"], params["train_cam"]["negative_share"] = True, share
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    run()
+    found = json.loads((project / "metrics/label_stats.json").read_text())
+    assert (found["images"], found["c_ibr"], found["n_iter"]) == (14, 1.3, n_iter)
+    assert found["images_per_class"] == {"largest": 9, "smallest": 1}
+    lines = [f"{r.id},train,{' '.join(names[c] for c in r.labels)}" for r in (*empty, *shown)]
+    (project / "table.csv").write_text("\n".join(["image_id,split,classes", *lines]) + "\n")
+    assert run("--labels", "table.csv").stdout == (project / "out/label_stats.csv").read_text()
+
+
 def test_unknown_split(project):
     (project / "table.csv").write_text("image_id,split,classes\na,train,ant\n")
     result = CliRunner().invoke(main, ["--labels", "table.csv", "--split", "vla"])

@@ -66,3 +66,10 @@ def test_a_missing_file_is_one_line(table, tmp_path):
     result = CliRunner().invoke(main)
     assert result.exit_code == 1
     assert result.output == "Error: metrics/evaluate_seg.json: no such file; run `dvc repro`\n"
+
+
+def test_images_that_were_used_up_are_noted(table):
+    cam = {"train": {**SPLIT, "images_for_tuning": 20, "classifier": CAM}}
+    lines = table(cam, {"train": {**SPLIT, "images_for_tuning": 20, "miou": 60.0, **FIXED}})
+    noted = "offsets were chosen on the masks of 20 of train (dataset.tuning), which no row counts"
+    assert lines.count(noted) == 1

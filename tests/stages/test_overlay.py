@@ -1,11 +1,16 @@
 """One params file laid over another: values and comments of the overlay, everything else as the base has it."""
 
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from sfc.errors import UserError
-from stages._overlay import overlaid
+from sfc.params import read_yaml
+from stages._overlay import overlaid, with_param
+from stages.preset import preset_text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 BASE = dedent("""\
     # The base.
@@ -135,3 +140,28 @@ def test_what_cannot_be_laid_over_is_refused(overlay, message):
     assert str(error.value).startswith("mine: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["voc12", "demo"])
+def test_one_param_set_leaves_every_other_line_as_it_is(name):
+    before = preset_text(ROOT / f"presets/{name}.yaml")
+    after = with_param(before, "dataset.tuning", '["2007_000032", "a, b"]')
+    changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
+    ((old, new),) = changed
+    assert old.startswith("  tuning: [] # ")
+    assert new == old.replace("[]", '["2007_000032", "a, b"]')
+    assert with_param(after, "dataset.tuning", "[]") == before
+    assert read_yaml(after, source="after")["dataset"]["tuning"] == ["2007_000032", "a, b"]
+    deep = with_param(before, "train_cam.backbone.arch", "resnet101")
+    assert read_yaml(deep, source="deep")["train_cam"]["backbone"]["arch"] == "resnet101"
+
+
+def test_a_list_on_lines_of_its_own_is_replaced_whole():
+    text = "dataset:\n    root: data # four\n    tuning:\n      - x\n    kind: voc\n"
+    assert with_param(text, "dataset.tuning", '["a"]') == text.replace("tuning:\n      - x", 'tuning: ["a"]')
+
+
+@pytest.mark.parametrize("text", ['{"dataset": {"tuning": [], "root": "data"}}', "dataset: {tuning: [], root: data}\n"])
+def test_a_file_of_another_style_is_refused(text):
+    with pytest.raises(UserError, match=r"nothing is changed; set dataset.tuning to \[\"a\"\] in it"):
+        with_param(text, "dataset.tuning", '["a"]')

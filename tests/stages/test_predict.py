@@ -6,45 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 
-from sfc.data.manifest import Manifest, write_manifest
 from sfc.label_archive import LabelArchive
-from sfc.segmentation.deeplab import DeepLabV2
-from sfc.segmentation.models import save_segmenter
 from stages import _labels, predict
 from stages.predict import main
-from tests.data.folder import record
+from tests.stages.predict_project import SIZES, set_predict, write_model, write_project
 from tests.stages.running import goes_on_after_a_kill, launched
-
-ROOT = Path(__file__).resolve().parents[2]
-SIZES = [(24, 40), (40, 24), (24, 40), (1, 9), (24, 40)]
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder in which predict can run: manifest, images and an untrained model; the masks it names do not exist."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "out").mkdir()
-    mask = tmp_path / "no mask.png"
-    records = [record(tmp_path / f"im{i}.png", size, split="val", mask=mask, seed=i) for i, size in enumerate(SIZES)]
-    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
-    write_model(3)
-    params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["predict"] |= {"precision": "fp32", "batch_size": 2, "flip": True}
-    params["predict"]["crf"]["enabled"] = False
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "1")
-    return tmp_path
-
-
-def write_model(num_classes):
-    torch.manual_seed(0)
-    network = DeepLabV2(arch="resnet18", num_classes=num_classes, atrous_rates=(1, 2), image_scale=1.0)
-    torch.nn.init.normal_(network.aspp.branches[0].weight, std=0.3)
-    save_segmenter(network, "out/seg.safetensors")
+    write_project(tmp_path)
 
 
 def run():
@@ -72,9 +48,7 @@ def test_writes_every_image_in_manifest_order(project):
 def test_another_split_can_be_predicted(project):
     text = Path("out/manifest.csv").read_text()
     Path("out/manifest.csv").write_text(text.replace(",val,", ",test,", 2))
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["predict"]["split"] = "test"
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    set_predict(split="test")
     done = run()
     assert done.exit_code == 0, done.output
     assert LabelArchive("out/predictions.zip").ids == ("im0", "im1")
@@ -99,8 +73,10 @@ def test_goes_on_at_the_shard(project, monkeypatch):
     goes_on_after_a_kill(monkeypatch, predict, ["out/predictions.zip", "metrics/predict.json"], shards=4)
 
 
-def test_refuses_a_model_of_other_classes(project):
-    write_model(4)
+@pytest.mark.parametrize("classes", [("cat", "dog", "cow"), ("dog", "cat")])
+def test_refuses_a_model_of_other_classes(project, classes):
+    write_model(*classes)
     done = run()
     assert done.exit_code == 1
-    assert "out/seg.safetensors tells apart 3 classes" in done.output.splitlines()[-1]
+    wanted = f"tells apart {len(classes)} classes ({', '.join(classes)}), out/classes.json has 2 (cat, dog); run the "
+    assert f"out/seg.safetensors {wanted}stage train_seg again" in done.output.splitlines()[-1]

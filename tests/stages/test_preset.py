@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.params import field_names, known_sections, parse_params, read_yaml
 from stages import preset
+from stages._presets import flat
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -76,8 +77,8 @@ def test_writes_the_preset_and_prints_each_change(project):
     result = run("voc12_paper")
     assert project.read_text() == preset.preset_text(ROOT / "presets/voc12_paper.yaml")
     lines = result.stdout.splitlines()
-    assert "dc.norm: mean -> eq6" in lines
-    assert "train_cam.long_side: [112, 176] -> [320, 640]" in lines
+    assert "dc.norm: instances -> eq6" in lines
+    assert "train_cam.long_side: [224, 320] -> [320, 640]" in lines
     assert "evaluate.class_sets.few: [wagon, bicycle] -> [motorbike, boat, horse, bus, sheep, cow]" in lines
     assert "dataset.labels: null -> null" not in lines
     assert not any(line.startswith("ibr.n:") for line in lines)
@@ -88,7 +89,7 @@ def test_writes_the_preset_and_prints_each_change(project):
 def test_where_the_equations_are_undefined_the_presets_of_voc_do_as_released():
     for path in PRESETS:
         params = params_of(path.stem)
-        released = {"voc12": "mean", "voc12_largefov": "mean", "voc12_paper": "eq6", "demo": "mean"}
+        released = {"voc12": "mean", "voc12_largefov": "mean", "voc12_paper": "eq6"}
         assert params.get("dc.norm") == released.get(path.stem, "instances")
     params = params_of("voc12")
     assert (params.get("sfc.prototype").empty, params.get("sfc.prototype").seed_range) == ("zero", "none")
@@ -100,14 +101,14 @@ def test_sets_of_other_names_are_shown_as_gone(project):
 
 
 def test_uncommitted_edits_stay_without_force(project):
-    edited = project.read_text().replace("lr: 0.02", "lr: 0.03")
+    edited = project.read_text().replace("epochs: 8", "epochs: 9")
     project.write_text(edited)
     assert "params.yaml has edits that git does not have" in run("voc12", code=1).output
     assert project.read_text() == edited
     git("commit", "--quiet", "--all", "--message", "mine")
-    assert "train_cam.lr: 0.03 -> 0.1" in run("voc12").stdout
+    assert "train_cam.epochs: 9 -> 6" in run("voc12").stdout
     project.write_text(edited + "# not committed\n")
-    assert "train_cam.lr: 0.03 -> 0.1" in run("voc12", "--force").stdout
+    assert "train_cam.epochs: 9 -> 6" in run("voc12", "--force").stdout
 
 
 def test_a_file_that_is_not_utf_8_is_replaced_only_by_force(project, monkeypatch):
@@ -136,8 +137,8 @@ def test_every_preset_is_complete_once_written(project, path):
     params = parse_params(read_yaml(project.read_text(), source="params.yaml"))
     assert set(params.sections) == set(known_sections())
     assert len(project.read_text().splitlines()) >= len((ROOT / "presets/voc12.yaml").read_text().splitlines()) - 5
-    values = preset._flat(read_yaml(project.read_text(), source="params.yaml"))
-    for name, value in preset._flat(read_yaml(path.read_text(), source=path.stem)).items():
+    values = flat(read_yaml(project.read_text(), source="params.yaml"))
+    for name, value in flat(read_yaml(path.read_text(), source=path.stem)).items():
         assert values[name] == value
 
 
@@ -218,7 +219,7 @@ def test_the_papers_preset_reads_its_equations():
 
 def test_presets_have_the_values_they_had_with_one_rule_for_all_methods():
     """The rules of fusion and walk stood once for all methods; voc_sample's other background was for the classifier."""
-    for name, offset, background in (("voc12", 0.4, 0.25), ("demo", 0.4, 0.25), ("voc_sample", 0.8, 0.4)):
+    for name, offset, background in (("voc12", 0.4, 0.25), ("voc_sample", 0.8, 0.4)):
         params = params_of(name)
         for method in ("base", "sfc"):
             walk = params.get(f"fusion.{method}.walk")

@@ -1,6 +1,7 @@
 """Stage pseudo_labels: both refinements, manifest order, any number of processes."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from sfc.coco_masks import encode
 from sfc.data.images import IGNORE
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.irn.network import IrnNetwork, save_irn
@@ -44,16 +46,17 @@ def project(tmp_path, monkeypatch):
     cams.finish()
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     torch.manual_seed(0)
-    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors")
+    save_irn(IrnNetwork(arch="resnet18"), "out/irn.safetensors", params={})
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "0")
     set_params("irn")
     return tmp_path
 
 
-def set_params(refine, **fusion):
+def set_params(labels, *, refine=(), **fusion):
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
-    params["pseudo_labels"]["refine"] = refine
+    params["pseudo_labels"]["refine"] = labels
+    params["refine"].update(refine)
     params["walk"] |= {"precision": "fp32", "batch_size": 2}
     params["fusion"]["sfc"]["walk"] |= fusion
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -115,6 +118,61 @@ def test_crf_labels_are_taken_over(project):
     assert metrics["foreground"] == pytest.approx(((pixels > 0) & (pixels < IGNORE)).mean(), abs=1e-6)
 
 
+def propose(masks):
+    """An archive with proposals of some images: id -> masks."""
+    with zipfile.ZipFile("proposals.zip", "w") as archive:
+        for id, proposals in masks.items():
+            archive.writestr(f"{id}.json", json.dumps([encode(mask) for mask in proposals]))
+
+
+def test_proposals_vote_on_the_labels(project):
+    set_params("crf")
+    run()
+    _, before = read_all("out/pseudo_labels.zip")
+    whole = np.ones(SIZES[0], bool)
+    corner = np.zeros(SIZES[1], bool)
+    corner[:4, :4] = True
+    propose({"im0": [whole], "im1": [corner], "im3": [np.ones(SIZES[3], bool)], "no such": []})
+    set_params("crf", refine={"proposals": "proposals.zip", "covered": 0.0})
+    run()
+    assert json.loads(Path("metrics/pseudo_labels.json").read_text())["images_with_proposals"] == 3
+    _, after = read_all("out/pseudo_labels.zip")
+    assert (after[0] == 1).all()  # of the one class it shows
+    assert len(np.unique(after[1][corner])) == 1
+    np.testing.assert_array_equal(after[1][~corner], before[1][~corner])
+    for i in (2, 3, 4):  # no proposals, no class, no proposals
+        np.testing.assert_array_equal(after[i], before[i])
+    set_params("crf", refine={"proposals": "proposals.zip", "covered": 1.0})
+    run()
+    _, after = read_all("out/pseudo_labels.zip")
+    assert not after[0].any()  # nobody won it
+
+
+def test_proposals_vote_on_the_walk_by_any_number_of_workers(project, monkeypatch):
+    plain = run()
+    rng = np.random.default_rng(0)
+    propose({f"im{i}": rng.random((5, *size)) < 0.3 for i, size in enumerate(SIZES)})
+    set_params("irn", refine={"proposals": "proposals.zip"})
+    voted = run()
+    assert voted != plain
+    monkeypatch.setenv("SFC_WORKERS", "2")
+    assert run() == voted
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none.zip", "none.zip: no such file; see refine.proposals"),
+     ("proposals.zip", "proposals.zip: no entry has the id of a training image, such as im0.json; rename them")],
+)  # fmt: skip
+def test_an_archive_of_other_images_is_one_line(project, name, message):
+    propose({"IMG_1": []})
+    set_params("crf", refine={"proposals": name})
+    done = CliRunner().invoke(main)
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == f"Error: {message}"
+    assert not Path("out/pseudo_labels.zip").exists()
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_bytes_do_not_depend_on_the_number_of_processes(project):
     threads = torch.get_num_threads()
@@ -126,12 +184,44 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     assert Path("out/pseudo_labels.zip").read_bytes() == alone
 
 
-@pytest.mark.parametrize("refine", ["irn", "crf"])
-def test_goes_on_at_the_shard(project, monkeypatch, refine):
-    set_params(refine)
+@pytest.mark.parametrize(("labels", "voted"), [("irn", False), ("irn", True), ("crf", False), ("crf", True)])
+def test_goes_on_at_the_shard(project, monkeypatch, labels, voted):
+    rng = np.random.default_rng(0)
+    propose({f"im{i}": rng.random((5, *size)) < 0.3 for i, size in enumerate(SIZES)})
+    set_params(labels, refine={"proposals": "proposals.zip"} if voted else {})
     monkeypatch.setattr(_labels, "SMALLEST", 1)
     outputs = ["out/pseudo_labels.zip", "metrics/pseudo_labels.json"]
     goes_on_after_a_kill(monkeypatch, pseudo_labels, outputs, shards=4)
+
+
+@pytest.mark.parametrize("changed", ["proposals", "rule", "cams"])
+def test_what_votes_belongs_to_unfinished_work(project, monkeypatch, changed):
+    """Shards that other proposals, another rule or other CAMs have made are not gone on with."""
+    seen = []
+    real = pseudo_labels.Scratch
+
+    def scratch(*args, **kwargs):
+        made = real(*args, **kwargs)
+        seen.append(made.folder)
+        return made
+
+    monkeypatch.setattr(pseudo_labels, "Scratch", scratch)
+    propose({"im0": [np.ones(SIZES[0], bool)]})
+    set_params("crf", refine={"proposals": "proposals.zip"})
+    run()
+    run()
+    assert seen[0] == seen[1]
+    if changed == "proposals":
+        propose({"im0": [np.eye(*SIZES[0], dtype=bool)]})
+    elif changed == "rule":
+        set_params("crf", refine={"proposals": "proposals.zip", "covered": 0.9})
+    else:
+        store = next(Path("out/cams").glob("*.safetensors"))
+        content = bytearray(store.read_bytes())
+        content[-1] ^= 1
+        store.write_bytes(content)
+    run()
+    assert seen[2] != seen[0]
 
 
 def test_a_missing_network_is_named(project):

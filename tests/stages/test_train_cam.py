@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.localization.store import CamStore
 from sfc.methods import METHODS, load_cam_network
+from sfc.model_file import CAM, read_facts
 from sfc.params import load_params
 from stages import infer_cam, label_stats, train_cam
 from tests.data.folder import record
@@ -75,6 +76,10 @@ def test_method_is_all_there_is_to_set(project, method):
     assert set(metrics.get("measures", {})) == set(METHODS[method].measures)
     trained = load_cam_network("out/cam.safetensors", "cpu")
     assert type(trained) is METHODS[method].network
+    facts = read_facts("out/cam.safetensors", task=CAM)
+    sections = {name: load_params().get(name) for name in ("train_cam", *METHODS[method].sections)}
+    assert facts.params == {name: section.model_dump(mode="json") for name, section in sections.items()}
+    assert list(facts.classes) == json.loads(Path("out/classes.json").read_text())
     run(infer_cam)
     store = CamStore("out/cams")
     assert (store.kinds, store.fused) == (trained.kinds, trained.fused)

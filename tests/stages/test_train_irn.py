@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from sfc.data.manifest import Manifest, write_manifest
 from sfc.irn.network import IrnNetwork, load_irn
 from sfc.label_archive import LabelArchiveWriter
+from sfc.model_file import IRN, read_facts
 from stages.train_irn import main
 from tests.data.folder import record
 
@@ -64,6 +65,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     done = run()
     assert done.exit_code == 0, done.output
     network = load_irn("out/irn.safetensors", "cpu")
+    assert read_facts("out/irn.safetensors", task=IRN).params["irn"]["radius"] == SETTINGS["radius"]
     trunk = load_file("out/cam.safetensors")
     assert all(torch.equal(value, trunk[f"backbone.{name}"]) for name, value in network.backbone.state_dict().items())
     assert written[1].read_text().splitlines()[0] == "step,loss,value"

@@ -9,8 +9,11 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from sfc import __version__
 from sfc.data.manifest import Manifest, Record, write_manifest
-from sfc.label_archive import LabelArchiveWriter
+from sfc.label_archive import LabelArchive, LabelArchiveWriter
+from sfc.model_file import SEGMENTATION, read_facts
+from sfc.params import load_params
 from sfc.segmentation.largefov import LargeFOV
 from sfc.segmentation.models import load_segmenter
 from stages.train_seg import main
@@ -42,6 +45,7 @@ def project(tmp_path, monkeypatch):
             records.append(Record(f"im{i}", "train", path, None, *size, (0,), "", "table"))
             label = rng.choice([0, 1, 2, 255], size=size) if i else np.full(size, 255)
             writer.write(f"im{i}", label.astype(np.uint8))
+    correct({})
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
     params = yaml.safe_load((ROOT / "presets/voc12.yaml").read_text())
     params["seg"] |= SETTINGS
@@ -49,6 +53,13 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     monkeypatch.setenv("SFC_WORKERS", "0")
     return tmp_path
+
+
+def correct(labels):
+    """What the stage prepare found in dataset.corrected: image id -> label map."""
+    with LabelArchiveWriter("out/corrected.zip") as writer:
+        for id, label in labels.items():
+            writer.write(id, label)
 
 
 def run():
@@ -60,14 +71,40 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     done = run()
     assert done.exit_code == 0, done.output
     assert load_segmenter("out/seg.safetensors", "cpu").num_classes == 3
+    facts = read_facts("out/seg.safetensors", task=SEGMENTATION)
+    assert (facts.classes, facts.version) == (("cat", "dog"), __version__)
+    assert facts.params == {"seg": load_params().get("seg").model_dump(mode="json")}
     assert (project / "plots/train_seg.csv").read_text().splitlines()[0] == "step,loss,value"
     metrics = json.loads((project / "metrics/train_seg.json").read_text())
     assert {name: metrics[name] for name in ("steps", "images", "classes")} == {"steps": 3, "images": 6, "classes": 3}
+    assert "images_corrected" not in metrics
     assert metrics["last"]["loss"] > 0
     assert not (project / ".scratch").exists() or not list((project / ".scratch").rglob("*.pt"))
     first = [(project / name).read_bytes() for name in written]
     assert run().exit_code == 0
     assert [(project / name).read_bytes() for name in written] == first
+
+
+def test_corrected_masks_replace_the_pseudo_labels_of_their_images(project):
+    run()
+    before = Path("out/seg.safetensors").read_bytes()
+    archive = LabelArchive("out/pseudo_labels.zip")
+    labels = {id: archive.read(id) for id in archive.ids}
+    changed = {"im1": np.full((20, 30), 2, np.uint8), "im3": np.full((24, 24), 1, np.uint8)}
+
+    correct(changed)
+    done = run()
+    assert "6 training images, 2 with corrected masks" in done.output
+    by_hand = Path("out/seg.safetensors").read_bytes()
+    assert by_hand != before
+    assert json.loads((project / "metrics/train_seg.json").read_text())["images_corrected"] == 2
+
+    correct({})
+    with LabelArchiveWriter("out/pseudo_labels.zip") as writer:
+        for id, label in {**labels, **changed}.items():
+            writer.write(id, label)
+    run()
+    assert Path("out/seg.safetensors").read_bytes() == by_hand  # as if they had been the pseudo-labels
 
 
 def test_the_other_model_is_a_param_away(project):

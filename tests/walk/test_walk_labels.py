@@ -131,7 +131,7 @@ def images(tmp_path):
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "irn.safetensors"
     torch.manual_seed(0)
-    save_irn(IrnNetwork(arch="resnet18"), path)
+    save_irn(IrnNetwork(arch="resnet18"), path, params={})
     return path
 
 

@@ -1,0 +1,200 @@
+"""Which background offset to take for the CAMs at hand, by a few masks or without any; no DVC stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from sfc.config import Fusion
+from sfc.data.images import read_mask
+from sfc.data.manifest import Record, read_manifest
+from sfc.data.pool import ordered_map
+from sfc.errors import UserError
+from sfc.evaluation.bootstrap import Bootstrap
+from sfc.evaluation.confusion import mean_iou
+from sfc.evaluation.gallery import Block, write_sheets
+from sfc.fusion import check_weights
+from sfc.localization.store import CamStore
+from sfc.offsets.choice import Choice, halving
+from sfc.offsets.counts import foreground, rights
+from sfc.offsets.labels import OffsetLabels
+from sfc.offsets.sheet import offset_block, shown_offsets
+from sfc.params import Params, load_params
+from stages._errors import errors_as_lines
+from stages._stage import output, progress, say, workers
+from stages._tuning import spread, use_up
+
+FOLDER = Path("out/calibrate")
+STEPS, SHEET_IMAGES, SHEET_OFFSETS = 20, 8, 6
+USES = ("eval", "crf")  # the fusions that are tried: of the labels as measured, and of those that the CRF refines
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--masks", metavar="K", type=click.IntRange(1), help="Choose by the masks of K training images.")
+@click.option("--images", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="Without --masks.")
+@click.option("--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to fg_gain]")
+def main(masks: int | None, images: int, offsets: str | None) -> None:
+    """Try background offsets on the CAMs of training images, and say which to take.
+
+    With --masks K, those with the best mIoU of the CAM labels and of the CRF labels on K images, chosen evenly over the
+    classes, and how sure that is. These images are entered in dataset.tuning of params.yaml and in out/tuning.json, and
+    no figure counts their masks from then on.
+
+    Without, the one at which half of the foreground is left that the CAMs of N images have at offset 0, likewise.
+    docs/offsets.md says how good that rule was where it could be measured. Either way, look at the sheets.
+
+    \b
+    Reads:  params.yaml, out/manifest.csv, out/classes.json, out/cams/, the images
+    Writes: out/calibrate/offsets.csv and sheet_1.png, ...; with --masks also dataset.tuning in params.yaml
+    """
+    with errors_as_lines():
+        params = load_params()
+        bootstrap = Bootstrap(**params.get("evaluate.bootstrap").model_dump())
+        fusions = {use: params.get(f"fusion.{{method}}.{use}") for use in USES}
+        labels = _labels(params, fusions, offsets)
+        manifest = read_manifest("out/manifest.csv", "out/classes.json")
+        labels.store.maps_of(manifest.split("train")[0])  # before a mask is used up: are there CAMs of these images?
+        records = use_up(manifest, masks) if masks else spread(manifest.split("train"), images)
+        if not records:
+            raise UserError("no training image has a class, so there is no foreground to find")
+        now = [labels.offsets.index(fusion.bg_offset) for fusion in fusions.values()]
+        tried = _Try(labels, len(manifest.classes) + 1, bool(masks), frozenset(r.id for r in _few(records)))
+        counts, blocks = _try_all(tried, records, now, manifest.classes)
+        choices = _choices(counts, bootstrap)
+        rows = _rows(labels.offsets, counts, choices)
+        with output(FOLDER) as folder:
+            folder.mkdir()
+            lines = [",".join(row) for row in rows]
+            (folder / "offsets.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            sheets = write_sheets(folder, "sheet", "labels of the CAMs by offset, and of the CRF below", blocks)
+    for row in rows:
+        click.echo("  ".join(cell.rjust(len(name)) for cell, name in zip(row, rows[0], strict=True)))
+    for line in _conclusion(labels.offsets, choices, now, bootstrap):
+        click.echo(line)
+    click.echo(_command(params.get("train_cam.method"), labels.offsets, choices))
+    say(f"calibrate: {len(records):,} images, to {FOLDER}/offsets.csv, {sheets} sheets beside it")
+
+
+def _labels(params: Params, fusions: Mapping[str, Fusion], offsets: str | None) -> OffsetLabels:
+    store = CamStore("out/cams")
+    for fusion in fusions.values():
+        check_weights(store.fused, fusion.weights)
+    rules = {use: fusion.model_dump(exclude={"bg_offset"}) for use, fusion in fusions.items()}
+    tried = _listed(offsets) if offsets else [step * fusions["crf"].fg_gain / STEPS for step in range(STEPS)]
+    now = [fusion.bg_offset for fusion in fusions.values()]
+    return OffsetLabels(
+        store,
+        sorted({0.0, *(round(offset, 6) for offset in tried), *now}),
+        measured=rules["eval"],
+        refined=rules["crf"],
+        crf=params.get("crf").model_dump(),
+    )
+
+
+def _listed(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--offsets {text}: expected numbers such as 0.2,0.3,0.4") from None
+    if not all(0 <= offset < float("inf") for offset in found):
+        raise UserError(f"--offsets {text}: an offset is 0 or more")
+    return found
+
+
+@dataclass(frozen=True)
+class _Try:
+    """What a worker process does with one image. Without masks the CRF, which takes longest, is for sheets alone."""
+
+    labels: OffsetLabels
+    num_classes: int
+    masks: bool
+    shown: frozenset[str]
+
+    def __call__(self, record: Record) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]:
+        """What is counted of the record, and its label maps of CAMs and CRF if it is shown."""
+        cams, shown = self.labels.of_cams(record), record.id in self.shown
+        counts = {"foreground_cam": foreground(cams)}
+        if self.masks or shown:
+            crf = self.labels.of_crf(record)
+        if self.masks:
+            truth = read_mask(record.mask)
+            counts |= {
+                "foreground_crf": foreground(crf),
+                "miou_cam": rights(record.id, cams, truth, self.num_classes),
+                "miou_crf": rights(record.id, crf, truth, self.num_classes),
+            }
+        return counts, (cams, crf) if shown else None
+
+
+def _few(records: Sequence[Record]) -> Sequence[Record]:
+    return records[:: max(1, len(records) // SHEET_IMAGES)][:SHEET_IMAGES]
+
+
+def _try_all(
+    tried: _Try, records: Sequence[Record], now: Sequence[int], classes: Sequence[str]
+) -> tuple[dict[str, dict[str, np.ndarray]], list[Block]]:
+    """What is counted, by its name and image, and blocks for the sheets."""
+    offsets = tried.labels.offsets
+    columns = {
+        i: f"{offsets[i]:g}" + (" (now)" if i in now else "") for i in shown_offsets(len(offsets), now, SHEET_OFFSETS)
+    }
+    results = ordered_map(tried, records, workers=workers())
+    counts, blocks = {}, []
+    for record, (found, maps) in zip(records, progress(results, total=len(records), label="offsets"), strict=True):
+        for name, counted in found.items():
+            counts.setdefault(name, {})[record.id] = counted
+        if maps:
+            blocks.append(offset_block(record, *maps, columns, classes, show_mask=tried.masks))
+    return counts, blocks
+
+
+def _choices(counts: Mapping[str, Mapping[str, np.ndarray]], bootstrap: Bootstrap) -> dict[str, Choice]:
+    """Of each figure that decides: with masks the two mIoUs, without the foreground that is left."""
+    deciding = {"miou_cam": mean_iou, "miou_crf": mean_iou} if "miou_cam" in counts else {"foreground_cam": halving}
+    return {
+        name: Choice(score(sum(counts[name].values())), score(bootstrap.resampled(counts[name])))
+        for name, score in deciding.items()
+    }
+
+
+def _rows(offsets: Sequence[float], counts: Mapping[str, Mapping], choices: Mapping[str, Choice]) -> list[list[str]]:
+    """The table, its heading first; all but the offset in percent."""
+    shares = {name: sum(counts[name].values()) for name in ("foreground_cam", "foreground_crf") if name in counts}
+    columns = {name: total[:, 0] / total[:, 1] for name, total in shares.items()}
+    columns |= {name: choice.scores for name, choice in choices.items() if name not in columns}
+    figures = ([f"{100 * values[i]:.1f}" for values in columns.values()] for i in range(len(offsets)))
+    return [["offset", *columns], *([f"{o:g}", *row] for o, row in zip(offsets, figures, strict=True))]
+
+
+def _conclusion(offsets: Sequence[float], choices: Mapping[str, Choice], now: Sequence[int], bootstrap: Bootstrap):
+    """A line or two for each figure that decides: what is best, how sure that is, and what it gains."""
+    for (name, choice), present in zip(choices.items(), now, strict=False):
+        best, level = choice.best, f"{100 * bootstrap.level:g} %"
+        what = "half of the foreground is left" if name == "foreground_cam" else f"{name} is best"
+        line = f"{what} at {offsets[best]:g}"
+        if bootstrap.resamples:
+            low, high = (f"{offsets[i]:g}" for i in choice.range(bootstrap.level))
+            line += f"; in {100 * choice.share:.0f} % of {bootstrap.resamples:,} resamples of these images too"
+            line += "" if low == high == f"{offsets[best]:g}" else f", in {level} of them from {low} to {high}"
+        yield line
+        if name != "foreground_cam" and bootstrap.resamples and best != present:
+            gain, low, high = (f"{100 * value:+.1f}" for value in choice.gain(present, bootstrap.level))
+            sure = "" if float(low) > 0 else ": these masks do not tell the two apart; keep it, or draw more"
+            yield f"  {gain} [{low}, {high}] points against {offsets[present]:g}, the present value{sure}"
+
+
+def _command(method: str, offsets: Sequence[float], choices: Mapping[str, Choice]) -> str:
+    """How to take what was found."""
+    best = {name: offsets[choice.best] for name, choice in choices.items()}
+    cams, crf = (best.get(name, best.get("foreground_cam")) for name in ("miou_cam", "miou_crf"))
+    values = {"eval": cams, "crf": crf, "walk": crf}
+    settings = " ".join(f"-S fusion.{method}.{use}.bg_offset={offset:g}" for use, offset in values.items())
+    return f"to take it: dvc exp run {settings}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Export the segmentation model for other runtimes; no DVC stage, since no stage reads what it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
+from sfc.model_file import SEGMENTATION, read_facts
+from sfc.segmentation.models import load_segmenter
+from stages._errors import errors_as_lines
+from stages._stage import output, say
+from stages._use import look, look_options
+
+WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--format", "form", type=click.Choice(list(WRITERS)), default="onnx", show_default=True)
+@click.option(
+    "--model", type=click.Path(path_type=Path), default="out/seg.safetensors", show_default=True, help="By train_seg."
+)
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="[the model's name, .onnx or .pt2]"
+)
+@look_options("predict in params.yaml")
+def main(form, model, target, scales, flip) -> None:
+    """Write the segmentation model as one file that needs nothing of this project.
+
+    Input `images`: uint8 RGB (batch, height, width, 3), of any size. Outputs `logits`: float32 (batch, classes, height,
+    width), and `labels`: uint8 (batch, height, width), 0 the background. Normalisation, scales and mirroring are
+    inside. The metadata `sfc` (JSON) has class names, palette and how the model was made. onnx needs the extra export.
+    """
+    target = target or model.with_suffix(f".{form}")
+    with errors_as_lines():
+        found = look(scales=scales, flip=flip, crf=None)
+        how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}
+        facts = read_facts(model, task=SEGMENTATION)
+        say(f"export: {model} at scales {', '.join(map(str, found.scales))}{', mirrored too' * found.flip}")
+        program = exported(load_segmenter(model, "cpu"), **how)
+        with output(target) as path:
+            WRITERS[form](program, path, metadata(facts, **how))
+    say(f"export: {target}, {target.stat().st_size / 1e6:.0f} MB; the dense CRF is no part of it")
+
+
+if __name__ == "__main__":
+    main()

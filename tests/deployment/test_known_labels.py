@@ -1,0 +1,61 @@
+"""Known classes by name, and from tables however they name an image."""
+
+from pathlib import Path
+
+import pytest
+
+from sfc.deployment.known_labels import known_classes
+from sfc.errors import UserError
+
+CLASSES = ("cat", "dog", "polar_bear")
+IMAGES = {"a": Path("in/a.png"), "sub/b": Path("in/sub/b.jpg")}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+
+
+def table(text, path="in/labels.csv"):
+    Path(path).write_text(text)
+    return known_classes(path, IMAGES, CLASSES)
+
+
+def test_names_hold_for_all_images():
+    assert known_classes("dog,cat", IMAGES, CLASSES) == {"a": (0, 1), "sub/b": (0, 1)}
+    assert known_classes("polar bear", IMAGES, CLASSES) == {"a": (2,), "sub/b": (2,)}
+
+
+@pytest.mark.parametrize("name", ["sub/b.jpg", "in/sub/b.jpg", "b.jpg", "b", "sub/b", "sub\\b.jpg"])
+def test_an_image_by_every_name(name):
+    assert table(f"image,classes\n{name},dog cat\n") == {"sub/b": (0, 1)}
+
+
+def test_tables_as_the_readers_and_the_manifest_have_them():
+    assert table("image_id,split,classes\na,train,dog\nb,val,\n") == {"a": (1,), "sub/b": ()}
+    assert table("id,image,classes\nx,in/a.png,cat\n", "manifest.csv") == {"a": (0,)}
+    assert table("image,classes\na.png,polar bear;dog\n") == {"a": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,classes\na,dgo\n", "in/labels.csv: line 2: unknown class 'dgo'; did you mean dog?"),
+        ("image,classes\na,dog\na,cat\n", "in/labels.csv: line 3: a stands in the table with other classes already"),
+        ("file,classes\na,dog\n", "in/labels.csv: column image is missing"),
+    ],
+)
+def test_faults_of_a_table_are_one_line(text, message):
+    with pytest.raises(UserError) as error:
+        table(text)
+    assert str(error.value).startswith(message)
+
+
+def test_no_such_table_or_class():
+    with pytest.raises(UserError, match=r"^none.csv: no such label table"):
+        known_classes("none.csv", IMAGES, CLASSES)
+    with pytest.raises(UserError, match=r"^unknown class 'cow'"):
+        known_classes("cow", IMAGES, CLASSES)
+    with pytest.raises(UserError, match=r"^--labels: ',' names no class; the model knows cat, dog, polar_bear"):
+        known_classes(",", IMAGES, CLASSES)

@@ -1,0 +1,203 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from sfc.data.images import read_mask
+from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest
+from sfc.dense_crf import refine_cams
+from sfc.evaluation.confusion import Confusion, scores
+from sfc.fusion import fuse, normalise_scales
+from sfc.localization.store import CamStore, CamWriter
+from sfc.params import load_params
+from stages.calibrate import main
+from tests.offsets.conftest import CRF
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("classifier", "prototype")
+LABELS = [(0,), (0,), (0, 1), (1,), (0,), (), (0, 1), (0,)]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in which calibrate can run, on images whose object fills the middle and whose CAMs fade from there."""
+    pytest.importorskip("pydensecrf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    Path("out/cams").mkdir(parents=True)
+    rng, records = np.random.default_rng(0), []
+    ids = [f"im{i}" for i in range(len(LABELS))]
+    writer = CamWriter("out/cams", kinds=KINDS, fused=KINDS, scales=(1.0,), ids=ids)
+    distance = np.hypot(*np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 24)))
+    for id, labels in zip(ids, LABELS, strict=True):
+        inside = distance < rng.uniform(0.4, 0.6)
+        pixels = np.where(inside[..., None], (200, 60, 40), (60, 90, 160)) + rng.integers(-9, 9, (24, 32, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(f"{id}.png")
+        Image.fromarray((inside * (labels[0] + 1 if labels else 0)).astype(np.uint8)).save(f"{id}_mask.png")
+        classes = [np.clip(1 - distance, 0, 1) * (1 if i == 0 else 0.1) for i in range(len(labels))]
+        maps = np.stack([np.clip(distance, 0, 1), *classes]).astype(np.float32)
+        writer.write(id, [np.stack([maps, maps**2])])
+        records.append(Record(id, "train", Path(f"{id}.png"), Path(f"{id}_mask.png"), 24, 32, labels, "", "table"))
+    writer.finish()
+    put_manifest(records)
+    text = (ROOT / "presets/voc12.yaml").read_text().replace("tuning: []", "tuning: []  ")
+    params = yaml.safe_load(text)
+    for name, value in CRF.items():
+        old = f"  {name}: {params['crf'][name]}"
+        start = text.index("\ncrf:")
+        text = text[:start] + text[start:].replace(old, f"  {name}: {value}", 1)
+    Path("params.yaml").write_text(text.replace("resamples: 1000", "resamples: 50"))
+    return records
+
+
+def put_manifest(records):
+    write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def table():
+    with open("out/calibrate/offsets.csv") as file:
+        return {float(row["offset"]): row for row in csv.DictReader(file)}
+
+
+def tuning():
+    return list(load_params().get("dataset.tuning"))
+
+
+def plain_miou(records, use, offset, refine):
+    confusion, store, params = Confusion(3), CamStore("out/cams"), load_params()
+    rule = params.get(f"fusion.sfc.{use}").model_dump() | {"bg_offset": offset}
+    for record in records:
+        cams = fuse(normalise_scales(store.fused_of(record), (24, 32)), KINDS, **rule).numpy()
+        keys = np.array([0, *(label + 1 for label in record.labels)], np.uint8)
+        labels = keys[cams.argmax(0)]
+        if refine:
+            labels, _ = refine_cams(np.array(Image.open(record.image)), cams, keys, **params.get("crf").model_dump())
+        confusion.add(record.id, read_mask(record.mask), labels)
+    return 100 * scores(confusion.matrix).miou
+
+
+def test_with_masks_every_figure_is_that_of_the_stages_and_the_best_is_taken(project):
+    before = Path("params.yaml").read_text()
+    result = run("--masks", "4", "--offsets", "0.2,0.6,1.0,1.4")
+    chosen = [record for record in project if record.id in tuning()]
+    assert len(chosen) == 4
+    assert {label for record in chosen for label in record.labels} == {0, 1}
+    found = table()
+    assert list(found) == [0.0, 0.2, 0.4, 0.6, 1.0, 1.4]  # 0 and the present offset are tried too
+    for offset, row in found.items():
+        assert float(row["miou_cam"]) == pytest.approx(plain_miou(chosen, "eval", offset, False), abs=0.051)
+        assert float(row["miou_crf"]) == pytest.approx(plain_miou(chosen, "crf", offset, True), abs=0.051)
+    best = {name: max(found, key=lambda offset: float(found[offset][name])) for name in ("miou_cam", "miou_crf")}
+    assert len({row["miou_cam"] for row in found.values()}) > 3
+    for name, offset in best.items():
+        assert f"{name} is best at {offset:g}; in " in result.stdout
+    assert "% of 50 resamples of these images too" in result.stdout
+    assert "points against 0.4, the present value" in result.stdout
+    wanted = f"-S fusion.sfc.eval.bg_offset={best['miou_cam']:g} -S fusion.sfc.crf.bg_offset={best['miou_crf']:g} "
+    assert result.stdout.splitlines()[-1].startswith(f"to take it: dvc exp run {wanted}")
+    after = Path("params.yaml").read_text()
+    assert [line for line in after.splitlines() if "tuning:" not in line] == [
+        line for line in before.splitlines() if "tuning:" not in line
+    ]
+    assert json.loads(Path("out/tuning.json").read_text()) == tuning()
+    assert sorted(path.name for path in Path("out/calibrate").iterdir()) == ["offsets.csv", "sheet_1.png"]
+
+
+def test_masks_once_used_up_stay_so_and_come_first(project):
+    run("--masks", "2", "--offsets", "0.4")
+    first = tuning()
+    text = Path("params.yaml").read_text()
+    run("--masks", "2", "--offsets", "0.4")
+    assert Path("params.yaml").read_text() == text
+    run("--masks", "4", "--offsets", "0.4")
+    assert tuning()[:2] == first
+    assert len(tuning()) == 4
+    run("--masks", "1", "--offsets", "0.4")
+    assert len(tuning()) == 4
+    measured = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
+    assert {record.id for record in measured.records if not record.mask} == set(tuning())
+
+
+def test_without_masks_half_of_the_foreground_decides_and_no_mask_is_opened(project):
+    for record in project:
+        record.mask.unlink()
+    result = run("--images", "6")
+    found = {offset: float(row["foreground_cam"]) for offset, row in table().items()}
+    assert list(found) == pytest.approx([0.1 * i for i in range(20)])
+    shares = list(found.values())
+    assert shares == sorted(shares, reverse=True)
+    best = min(found, key=lambda offset: abs(found[offset] / found[0] - 0.5))
+    assert f"half of the foreground is left at {best:g}; in " in result.stdout
+    assert f"fusion.sfc.walk.bg_offset={best:g}" in result.stdout
+    assert "mIoU" not in result.stdout
+    assert tuning() == []
+    assert not Path("out/tuning.json").exists()
+    assert not any(word in result.stdout for word in ("nan", "NaN"))
+
+
+def test_processes_give_the_same(project, monkeypatch):
+    run("--images", "6", "--offsets", "0.2,0.9")
+    first = {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()}
+    monkeypatch.setenv("SFC_WORKERS", "2")
+    run("--images", "6", "--offsets", "0.2,0.9")
+    assert {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()} == first
+
+
+def test_without_resamples_nothing_is_said_of_chance(project):
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("resamples: 50", "resamples: 0"))
+    assert "resamples" not in run("--offsets", "0.2,0.9").stdout
+    assert "resamples" not in run("--masks", "3", "--offsets", "0.2,0.9").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--offsets", "0.2;0.3"), "--offsets 0.2;0.3: expected numbers such as 0.2,0.3,0.4"),
+        (("--offsets", "-1"), "--offsets -1: an offset is 0 or more"),
+        (("--offsets", "nan"), "--offsets nan: an offset is 0 or more"),
+        (("--masks", "8"), "--masks 8: 7 training images have a class and a mask; draw masks of more images, or lower"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_uses_nothing_up(project, args, message):
+    result = run(*args, code=1)
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
+    assert tuning() == []
+    assert not Path("out/calibrate").exists()
+
+
+def test_masks_that_are_missing_are_named(project):
+    put_manifest([Record(**{**vars(r), "mask": r.mask if r.id in ("im0", "im5") else None}) for r in project])
+    result = run("--masks", "3", code=1)
+    assert "1 training images have a class and a mask; draw masks of im1, im2, or lower --masks" in result.stderr
+
+
+def test_cams_that_do_not_fit_use_no_mask_up(project):
+    index = json.loads(Path("out/cams/index.json").read_text())
+    Path("out/cams/index.json").write_text(json.dumps(index | {"ids": [f"x{i}" for i in range(8)]}))
+    result = run("--masks", "2", code=1)
+    assert result.stderr.splitlines()[-1].startswith(
+        "Error: out/cams: no CAM of image im0; add its split to cam.splits"
+    )
+    Path("out/cams/index.json").write_text(json.dumps(index | {"fused": ["classifier"]}))
+    assert "fusion: weights of classifier, prototype, but the CAMs that stand" in run("--masks", "2", code=1).stderr
+    assert tuning() == []
+
+
+def test_images_without_a_class_are_refused(project):
+    put_manifest([Record(**{**vars(record), "labels": ()}) for record in project])
+    writer = CamWriter("out/cams", kinds=KINDS, fused=KINDS, scales=(1.0,), ids=[r.id for r in project])
+    for record in project:
+        writer.write(record.id, [np.ones((2, 1, 2, 2), np.float32)])
+    writer.finish()
+    assert "no training image has a class, so there is no foreground to find" in run(code=1).stderr

@@ -1,0 +1,114 @@
+"""The command that hands label maps over: what it chooses, what it refuses, and that equal labels are equal bytes."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sfc.data.images import IGNORE
+from sfc.data.manifest import Manifest, write_manifest
+from sfc.label_archive import LabelArchiveWriter
+from stages.hand_over import main
+from tests.data.folder import record
+
+CLASSES = ("ant", "bee")
+SIZE = 5, 7
+
+
+@pytest.fixture(autouse=True)
+def labels(tmp_path, monkeypatch):
+    """Pseudo-labels of two training images, one of which has undecided pixels, and a prediction."""
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    records = [record(Path("images") / f"{id}.png", SIZE, split="val" if id == "v" else "train") for id in "abv"]
+    write_manifest(Manifest(tuple(records), CLASSES), "out/manifest.csv", "out/classes.json")
+    rng = np.random.default_rng(0)
+    found = {each.id: rng.integers(0, 3, SIZE, dtype=np.uint8) for each in records}
+    found["b"][0, :4] = IGNORE
+    for product, ids in (("pseudo_labels", "ab"), ("predictions", "v")):
+        with LabelArchiveWriter(f"out/{product}.zip") as writer:
+            for id in ids:
+                writer.write(id, found[id])
+    return found
+
+
+def run(*args, code=0):
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == code, done.output
+    return done.output.splitlines()[-1]
+
+
+def masks(folder):
+    return {path.stem: np.array(Image.open(path)) for path in Path(folder).rglob("*.png") if "masks" in path.parts}
+
+
+def test_pseudo_labels_go_to_a_folder_of_the_tool_s_name(labels):
+    assert run("--to", "ultralytics") == "2 label maps of out/pseudo_labels.zip with their images to " \
+        "out/hand_over/ultralytics"  # fmt: skip
+    found = masks("out/hand_over/ultralytics")
+    assert set(found) == {"a", "b"}
+    for id, label in found.items():
+        np.testing.assert_array_equal(label, labels[id])
+
+
+def test_predictions_and_chosen_images(labels):
+    run("--to", "ultralytics", "--product", "predictions", "--out", "v")
+    assert set(masks("v")) == {"v"}
+    Path("wanted.txt").write_text("\n b \nb\n")
+    run("--to", "ultralytics", "--only", "wanted.txt", "--out", "b")
+    assert set(masks("b")) == {"b"}
+
+
+@pytest.mark.parametrize("tool", ["cvat", "coco"])
+def test_undecided_pixels_become_background_where_a_tool_has_no_place_for_them(tool):
+    line = run("--to", tool, "--out", "out/there")
+    assert line.endswith(f"to out/there; 4 undecided pixels (255) became background, which {tool} asks for")
+
+
+def test_an_archive_has_the_same_bytes_again(tmp_path):
+    run("--to", "cvat", "--out", "one.zip")
+    run("--to", "cvat", "--out", "deep/two.zip")
+    assert Path("one.zip").read_bytes() == Path("deep/two.zip").read_bytes()
+    with zipfile.ZipFile("one.zip") as packed:
+        assert {"labelmap.txt", "ImageSets/Segmentation/default.txt", "JPEGImages/a.png"} <= set(packed.namelist())
+    assert sorted(path.name for path in Path("deep").iterdir()) == ["two.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "images", "one.zip", "out"]
+
+
+def test_nothing_is_written_over_what_is_there():
+    Path("mine").mkdir()
+    run("--to", "coco", "--out", "mine")  # an empty folder is no loss
+    assert json.loads(Path("mine/annotations/instances_default.json").read_text())["images"]
+    (Path("mine") / "thesis.txt").write_text("all of it")
+    assert run("--to", "voc", "--out", "mine", code=1).startswith("Error: --out mine: there is something already")
+    assert (Path("mine") / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("a\nv\n", "Error: --only ids.txt: no label map of image v in out/pseudo_labels.zip"),
+        (" \n", "Error: --only ids.txt: names no image"),
+        (None, "Error: --only ids.txt: cannot be read"),
+    ],
+)
+def test_a_list_that_names_nothing_is_one_line(only, message):
+    if only is not None:
+        Path("ids.txt").write_text(only)
+    assert run("--to", "voc", "--only", "ids.txt", code=1).startswith(message)
+    assert not Path("out/hand_over/voc").exists()
+
+
+def test_what_is_missing_is_one_line():
+    Path("images/b.png").unlink()
+    assert run("--to", "coco", code=1).startswith("Error: images/b.png: cannot be copied")
+    assert not any(Path("out/hand_over").iterdir())  # nothing half-written
+    Path("out/pseudo_labels.zip").unlink()
+    assert run("--to", "voc", code=1).startswith("Error: out/pseudo_labels.zip: no such file; run the stage")
+    with LabelArchiveWriter("out/pseudo_labels.zip") as writer:
+        writer.write("strange", np.zeros(SIZE, np.uint8))
+    assert "image strange is not in out/manifest.csv" in run("--to", "voc", code=1)

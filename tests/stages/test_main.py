@@ -1,0 +1,97 @@
+"""The command `sfc`: what it finds, what it says, and that it imports nothing for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from stages import __main__ as command
+from stages.crf import main as crf
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder in place of this package's; returns a function that puts a module there."""
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "__main__.py"))
+
+    def put(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+
+    return put
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(command.main, args, prog_name="sfc")
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def completed(words):
+    """What bash offers behind these words."""
+    env = {**os.environ, "_SFC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    script = "from stages.__main__ import main; main(prog_name='sfc')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
+
+
+def test_every_module_with_a_command_is_one():
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py") if not path.stem.startswith("_")}
+    assert set(command.main.list_commands(None)) == modules
+    context = click.Context(command.main)
+    assert all(isinstance(command.main.get_command(context, name), click.Command) for name in modules)
+    assert command.main.get_command(context, "crf") is crf
+
+
+def test_a_command_put_there_appears_by_itself_with_the_first_sentence_of_its_help(package):
+    package("cut", '@click.command()\ndef main():\n    """Cut into 1.5 parts. And more.\n\n    Long."""\n')
+    package("mend", '@click.argument("a")\n@stage("Mend the " "maps.", reads="", writes="")\ndef main(): 1\n')
+    package("told", '"""What the module is for."""\n@click.command(help=f"{1}")\ndef main(): 1\n')
+    package("helper", '"""Not a command."""\ndef other(): 1\n')
+    package("_private", '"""Not a command."""\ndef main(): 1\n')
+    assert command.main.list_commands(None) == ["cut", "mend", "told"]
+    commands, stages = run("--help").partition("Commands:")[2].split("Stages of the pipeline")
+    assert [line.split(maxsplit=1) for line in commands.strip().splitlines()] == [
+        ["cut", "Cut into 1.5 parts"],
+        ["told", "What the module is for"],
+    ]
+    assert stages.splitlines()[1].split(maxsplit=1) == ["mend", "Mend the maps"]
+
+
+def test_help_imports_no_library():
+    script = (
+        "import sys; from stages.__main__ import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "train_cam" in done.stdout
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "stages.__main__" in loaded
+    assert not loaded & {"torch", "numpy", "dvc", "stages.crf", "sfc.params"}
+
+
+def test_a_command_runs_under_either_spelling():
+    shown = run("train_cam", "--help")
+    assert "Params: train_cam" in shown
+    assert run("train-cam", "--help") == shown.replace("sfc train_cam", "sfc train-cam")
+
+
+def test_a_misspelt_command_is_one_line():
+    assert run("train_kam", code=2).splitlines()[-1] == "Error: there is no command train_kam; did you mean train_cam?"
+    assert run("xyzzy", code=2).splitlines()[-1] == "Error: there is no command xyzzy; sfc --help lists them"
+
+
+def test_version():
+    assert run("--version").startswith("sfc, version ")
+
+
+def test_completion():
+    assert completed("sfc pre") == ["predict", "prepare", "preset"]
+    assert completed("sfc train-") == ["train_cam", "train_irn", "train_seg"]
+    assert completed("sfc --v") == ["--version"]
+    assert completed("sfc preset --f") == ["--force"]
+    assert completed("sfc preset vo") == ["voc12", "voc12_largefov", "voc12_paper", "voc_sample"]

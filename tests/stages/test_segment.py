@@ -1,0 +1,230 @@
+"""The commands segment and export: labels of the stages byte for byte, broken images, other folders, other files."""
+
+import csv
+import io
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sfc.data.images import class_palette, palette_png
+from sfc.data.manifest import label_keys, read_manifest
+from sfc.evaluation.cam_rule import CamRule
+from sfc.fusion import to_labels
+from sfc.label_archive import LabelArchive
+from sfc.localization.store import CamStore
+from sfc.model_file import SEGMENTATION, read_facts, save_model
+from sfc.segmentation.models import load_segmenter
+from stages import crf, export, infer_cam, predict, segment
+from tests.stages.cam_project import write_cam_project
+from tests.stages.predict_project import SIZES, set_predict, write_model, write_project
+
+STRONG = {"iterations": 2, "gaussian_compat": 60.0, "bilateral_srgb": 40.0}  # a CRF that changes labels of noise
+NAMES = [f"im{i}" for i in range(len(SIZES))]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFC_DEVICE", "cpu")
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def project(folder):
+    write_project(folder)
+
+
+def run(command, *options, status=0):
+    done = CliRunner().invoke(command.main, [str(option) for option in options])
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def label(name, folder="o"):
+    return (Path(folder) / "labels" / f"{name}.png").read_bytes()
+
+
+def values(png):
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def table(folder="o"):
+    with open(Path(folder) / "segments.csv", newline="") as file:
+        return {Path(row["image"]).stem: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("with_crf", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_labels_are_the_bytes_of_predict(project, precision, with_crf):
+    set_predict(precision=precision, scales=[1.0, 0.5])
+    set_predict("crf", enabled=with_crf, **STRONG)
+    run(predict)
+    run(segment, *(f"{name}.png" for name in NAMES), "--out", "o")
+    archive = LabelArchive("out/predictions.zip")
+    assert sorted(path.stem for path in Path("o/labels").iterdir()) == NAMES
+    for name in NAMES:
+        assert label(name) == palette_png(archive.read(name))
+    run(segment, "im3.png", "--out", "alone")
+    assert label("im3", "alone") == label("im3")
+
+
+def test_options_stand_in_for_params(project):
+    set_predict(scales=[0.5, 1.0], flip=False)
+    set_predict("crf", enabled=True, **STRONG)
+    run(predict)
+    wanted = LabelArchive("out/predictions.zip").read("im0")
+    set_predict(scales=[2.0], flip=True)
+    set_predict("crf", enabled=False)
+    options = ["--scales=0.5,1", "--no-flip", "--crf"]
+    run(segment, "im0.png", "--out", "o", *options)
+    np.testing.assert_array_equal(values(label("im0")), wanted)
+    for left_out in options:  # none of them is without effect
+        run(segment, "im0.png", "--out", left_out, *(option for option in options if option != left_out))
+        assert label("im0", left_out) != label("im0")
+
+
+def test_overlays_and_a_row_for_each_image(project):
+    printed = run(segment, ".", "--out", "o")
+    assert printed.splitlines()[-1].startswith("segment: 5 images to o in ")
+    assert printed.splitlines()[-1].endswith(" images per second")
+    assert list(table()) == NAMES
+    for name, (height, width) in zip(NAMES, SIZES, strict=True):
+        row, found = table()[name], values(label(name))
+        assert (int(row["height"]), int(row["width"])) == found.shape == (height, width)
+        for value, of in enumerate(("background", "cat", "dog")):
+            assert int(row[f"{of}_pixels"]) == np.count_nonzero(found == value)
+            assert float(row[f"{of}_share"]) == pytest.approx(np.mean(found == value), abs=1e-6)
+        with Image.open(f"o/overlays/{name}.jpg") as picture:
+            assert picture.width / picture.height == width / height
+    assert len(run(segment, ".", "--out", "o").splitlines()) == len(printed.splitlines())  # results are no sources
+
+
+def test_broken_images_are_a_line_each_and_the_others_are_done(project):
+    run(segment, ".", "--out", "whole")
+    whole = Path("im2.png").read_bytes()
+    Path("im2.png").write_bytes(whole[: len(whole) // 2])  # its header is well
+    Path("im1.png").write_bytes(b"no image")
+    Path("list.txt").write_text("\n".join([*(f"{name}.png" for name in NAMES), "gone.jpg"]))
+    printed = run(segment, "list.txt", "--out", "o", status=1).splitlines()
+    errors = [line for line in printed if line.startswith("Error: ")]
+    assert [line.split(":")[1].strip() for line in errors] == ["im1.png", "gone.jpg", "im2.png"]
+    assert printed[-1].endswith("; 3 could not be done, see above")
+    assert list(table()) == ["im0", "im3", "im4"]
+    for name in table():
+        np.testing.assert_array_equal(values(label(name)), values(label(name, "whole")))
+
+
+def test_known_classes_of_all_images_or_by_a_table(project):
+    run(segment, "im0.png", "im1.png", "--out", "o", "--labels", "dog")
+    assert {*np.unique(values(label("im0")))} <= {0, 2}
+    Path("labels.csv").write_text("image,classes\nim0.png,cat\nim1.png,\n")
+    printed = run(segment, "im0.png", "im1.png", "im3.png", "--out", "t", "--labels", "labels.csv", status=1)
+    assert "Error: im3.png: the table of --labels has no row of it" in printed
+    assert {*np.unique(values(label("im0", "t")))} <= {0, 1}
+    assert not values(label("im1", "t")).any()
+    assert list(table("t")) == ["im0", "im1"]
+
+
+def test_a_model_away_from_its_project(project, folder):
+    set_predict(scales=[1.0], flip=False)
+    run(predict)
+    away = folder / "away"
+    away.mkdir()
+    shutil.copy("out/seg.safetensors", away / "mine.safetensors")
+    Path("params.yaml").unlink()
+    run(segment, "im0.png", "--model", away / "mine.safetensors", "--out", "o")
+    assert label("im0") == palette_png(LabelArchive("out/predictions.zip").read("im0"))
+    assert "--crf: its constants are in params.yaml" in run(segment, "im0.png", "--out", "o", "--crf", status=1)
+    shown = run(segment, "im0.png", "--out", "o", "--cam", "--labels", "cat", status=1)
+    assert "--cam: how CAMs are fused stands in params.yaml" in shown
+
+
+def test_the_palette_is_the_models(project):
+    facts = read_facts("out/seg.safetensors", task=SEGMENTATION)
+    palette = ((1, 2, 3), (40, 50, 60), (70, 80, 90))
+    changed = type(facts)(**{**vars(facts), "palette": palette})
+    save_model(load_segmenter("out/seg.safetensors", "cpu"), "other.safetensors", changed)
+    run(segment, "im0.png", "--out", "o", "--model", "other.safetensors")
+    with Image.open("o/labels/im0.png") as picture:
+        assert [tuple(picture.getpalette()[3 * i : 3 * i + 3]) for i in range(4)] == [*palette, class_palette("abc")[3]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        (["im0.png", "--model", "none.safetensors"], "none.safetensors: no such file; run the stage train_seg first"),
+        (["im0.png", "--model", "old.safetensors"], "old.safetensors: written before model files knew their classes"),
+        (["im0.png", "--cam"], "--cam: CAMs are made of classes that are known; name them by --labels"),
+        (
+            ["im0.png", "--cam", "--labels", "cat", "--model", "out/seg.safetensors"],
+            "out/seg.safetensors: holds a segmentation model, and this needs a CAM network, as the stage train_cam",
+        ),
+        (["im0.png", "--model", "a.pt2"], "a.pt2: models that run here are .safetensors and .onnx"),
+        (["im0.png", "--model", "a.onnx", "--flip"], "a.onnx: scales and flip are part of an exported model"),
+        (["im0.png", "--model", "a.onnx"], "a.onnx: no such file; write it by python -m stages.export"),
+        (["im0.png", "--labels", "cow"], "unknown class 'cow'"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(project, options, message):
+    save_file(load_file("out/seg.safetensors"), "old.safetensors", metadata={"config": "{}"})
+    printed = run(segment, *options, "--out", "o", status=1).splitlines()
+    assert printed[-1].startswith(f"Error: {message}")
+    assert not Path("o").exists()
+
+
+@pytest.mark.parametrize("scales", ["1,x", "0", "1,1", ""])
+def test_scales_are_numbers(project, scales):
+    assert "Invalid value for '--scales'" in run(segment, "im0.png", "--out", "o", "--scales", scales, status=2)
+
+
+def test_cams_are_those_of_the_stages(folder):
+    records = write_cam_project(folder, 4)
+    run(infer_cam)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["crf"] |= {"iterations": 2}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    run(segment, "*.png", "--out", "o", "--cam", "--labels", "out/manifest.csv")
+    run(crf)
+    run(segment, "*.png", "--out", "refined", "--cam", "--labels", "out/manifest.csv", "--crf")
+    rule = CamRule(CamStore("out/cams"), **params["fusion"]["sfc"]["eval"])
+    refined = LabelArchive("out/crf.zip")
+    classes = read_manifest("out/manifest.csv", "out/classes.json").classes
+    for record in records:
+        name = record.image.stem
+        wanted = to_labels(rule.cams(rule.normalised(record), "sum").max(0).indices, label_keys(record.labels))
+        assert label(name) == palette_png(wanted)
+        if record.split == "train":
+            assert label(name, "refined") == palette_png(refined.read(record.id))
+        heats = sorted(path.name for path in Path("o/heat_maps").glob(f"{name}.*"))
+        assert heats == sorted(f"{name}.{classes[c]}.jpg" for c in record.labels)
+
+
+def test_an_exported_model_gives_the_same_labels(project):
+    logging.disable(logging.DEBUG)  # see tests/deployment/test_export.py
+    try:
+        printed = run(export, "--scales", "1", "--no-flip").splitlines()
+    finally:
+        logging.disable(logging.NOTSET)
+    assert printed[-1].startswith("export: out/seg.onnx, 45 MB")
+    options = ["--labels", "cat"]
+    for more in ([], options, ["--crf", *options]):
+        run(segment, "im*.png", "--out", "torch", "--scales", "1", "--no-flip", *more)
+        run(segment, "im*.png", "--out", "onnx", "--model", "out/seg.onnx", *more)
+        equal = np.concatenate([(values(label(n, "torch")) == values(label(n, "onnx"))).ravel() for n in NAMES])
+        assert equal.mean() >= 0.999
+        assert list(table("onnx")) == NAMES
+
+
+def test_export_refuses_what_is_no_segmentation_model(project):
+    assert "none: no such file; run the stage train_seg" in run(export, "--model", "none", status=1)
+    write_model("cat")
+    assert "Invalid value for '--format'" in run(export, "--format", "tflite", status=2)
