@@ -105,7 +105,7 @@ def stage(summary: str, *, reads: str, writes: str):
                 with ending_on_notice(), errors_as_lines():
                     params = load_params()
                     values = {parameter: param.read(params) for parameter, param in wanted.items()}
-                    given = [str(value) for value in options.values() if value is not None]
+                    given = [str(value) for value in _each(options.values()) if value is not None]
                     with at_work(name, given) if is_main() else nullcontext(), errors_as_lines(_to_lower(values)):
                         message = function(**options, **values)
             except (Ended, click.ClickException):
@@ -136,6 +136,12 @@ def _params_of(function: Callable) -> dict[str, Param | MethodSections | AllPara
         elif isinstance(hint, type) and issubclass(hint, Section):
             found[parameter] = Param(parameter)
     return found
+
+
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """Values of options and arguments, those of an argument that may be given several times one by one."""
+    for value in values:
+        yield from value if isinstance(value, tuple) else (value,)
 
 
 def _to_lower(values: dict[str, Any]) -> str:

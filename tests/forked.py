@@ -90,7 +90,7 @@ def _serve():
     import importlib
 
     for module in (ROOT / "stages").glob("[a-z]*.py"):
-        if module.stem != "paper_tables":  # DVC is large, and starts threads
+        if module.stem not in ("paper_tables", "report"):  # DVC is large, and starts threads
             importlib.import_module(f"stages.{module.stem}")
     for line in sys.stdin:
         words = json.loads(line)
@@ -107,6 +107,7 @@ def _serve():
 
 def _become(importlib, folder, module, arguments, env, said):
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup passes on that it is ignored
     os.chdir(folder)
     os.environ.update(env)
     out, nothing = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND), os.open(os.devnull, os.O_RDONLY)

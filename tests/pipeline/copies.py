@@ -34,9 +34,10 @@ def arguments(stage):
 
 def copy_of(real, folder):
     """All that the stages of `real` read and made, as links to files that must never be written to."""
-    for part in ("out", "plots", "metrics", DATA):
+    for part in ("out", "plots", "metrics", "presets", ".dvc/plots", DATA):
         shutil.copytree(real.root / part, folder / part, copy_function=os.link)
-    shutil.copy(real.root / "params.yaml", folder)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(real.root / name, folder)
     return folder
 
 

@@ -37,7 +37,7 @@ def fresh(real, tmp_path):
 
 
 def test_the_stages_are_those_of_the_pipeline():
-    assert len(MADE) == 14
+    assert len(MADE) == 15
     assert all(MADE.values())
 
 
