@@ -15,18 +15,12 @@ import psutil
 import pytest
 import yaml
 
-from tests.forked import Forker, wait_for
+from tests.forked import wait_for
 from tests.pipeline.copies import MADE, arguments, content, copy_of, made, unfinished
 
 AGAIN = 4  # kills before a stage may run to its end
 QUICK = {"SFC_CHECKPOINT_SECONDS": "0", "SFC_WORKERS": "1"}
 GONE = 15  # seconds after which nothing of a killed stage may run
-
-
-@pytest.fixture(scope="module")
-def forker():
-    with Forker() as forker:
-        yield forker
 
 
 @pytest.fixture
