@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.forked import Forker
+
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # on tiny tensors more threads only wait for one another
@@ -33,3 +35,10 @@ def golden(request):
         return np.load(folder / f"{name}.npz", allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def forker():
+    """Starts stages in processes of their own, in no time."""
+    with Forker() as forker:
+        yield forker

@@ -15,18 +15,12 @@ import psutil
 import pytest
 import yaml
 
-from tests.forked import Forker, wait_for
+from tests.forked import wait_for
 from tests.pipeline.copies import MADE, arguments, content, copy_of, made, unfinished
 
 AGAIN = 4  # kills before a stage may run to its end
 QUICK = {"SFC_CHECKPOINT_SECONDS": "0", "SFC_WORKERS": "1"}
 GONE = 15  # seconds after which nothing of a killed stage may run
-
-
-@pytest.fixture(scope="module")
-def forker():
-    with Forker() as forker:
-        yield forker
 
 
 @pytest.fixture
@@ -89,23 +83,32 @@ def running(sessions):
     return found
 
 
-@pytest.mark.parametrize("stage", [("crf", ""), ("train_seg", "")], ids=lambda stage: stage[0])
-def test_workers_end_with_the_stage_that_was_killed(fresh, forker, stage):
+@pytest.mark.parametrize(("stage", "processes"), [("crf", 5), ("train_seg", 3)])
+def test_workers_end_with_the_stage_that_was_killed(fresh, forker, stage, processes):
+    """Beside the stage and its two workers, CRFs have a fork server and a tracker of what they share."""
     folder = fresh("project")
-    process = forker.start(folder, *arguments(stage), SFC_WORKERS="2")
-    wait_for(lambda: process.poll() is not None or len(running([process.pid])) >= 3)
+    edit(folder, lambda params: params["crf"].update(iterations=300))
+    process = forker.start(folder, f"stages.{stage}", SFC_WORKERS="2")
+    wait_for(lambda: process.poll() is not None or len(running([process.pid])) >= processes)
+    time.sleep(0.2)
     assert process.poll() is None, process.said()
     process.send_signal(signal.SIGKILL)
     wait_for_the_end([process.pid])
 
 
+def edit(folder, change):
+    """Change the params of a copy."""
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    change(params)
+    (folder / "params.yaml").unlink()
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
 @pytest.mark.parametrize("stage", ["train_cam", "train_irn", "train_seg"])
 def test_a_training_saves_a_checkpoint_on_notice_even_if_all_its_processes_get_it(fresh, forker, stage):
     folder = fresh("project")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    {"train_cam": params["train_cam"], "train_irn": params["irn"]}.get(stage, {})["epochs"] = 300
-    params["seg"]["steps"] = 1000
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for section, steps in {"train_cam": {"epochs": 300}, "irn": {"epochs": 300}, "seg": {"steps": 1000}}.items():
+        edit(folder, lambda params, section=section, steps=steps: params[section].update(steps))
     forker.run(folder, "stages.label_stats")
     process = forker.start(folder, f"stages.{stage}", SFC_WORKERS="2", SFC_CHECKPOINT_SECONDS="10000")
     wait_for(lambda: re.search(r" [1-9]\d*/", process.said()) or process.poll() is not None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages._lock import alone, at_work
-from tests.forked import Forker, wait_for
+from tests.forked import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
@@ -36,12 +36,6 @@ def main() -> str:
         path.write_text("whole")
     return "done"
 """
-
-
-@pytest.fixture(scope="module")
-def forker():
-    with Forker() as forker:
-        yield forker
 
 
 @pytest.fixture
