@@ -17,7 +17,8 @@ def _of_stages(*kinds):
     for stage, spec in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         for key, item in spec.get("foreach", {"": {}}).items():
             body = spec.get("do", spec)
-            paths = [path if isinstance(path, str) else next(iter(path)) for kind in kinds for path in body.get(kind, ())]
+            listed = [path for kind in kinds for path in body.get(kind, ())]
+            paths = [path if isinstance(path, str) else next(iter(path)) for path in listed]
             filled = [path.replace("${key}", key).replace("${item.product}", item.get("product", "")) for path in paths]
             found[stage, key] = [path for path in filled if not path.startswith(("sfc/", "stages/", "${"))]
     return found
