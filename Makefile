@@ -12,6 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo test
 
 demo: $(VENV)/.installed
+	$(BIN)/python -m stages.dvc_files
 	$(BIN)/dvc pull data.dvc
 	$(BIN)/dvc repro
 	$(BIN)/dvc plots show

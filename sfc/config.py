@@ -29,6 +29,7 @@ from sfc.config_types import (
     Section,
     Seed,
     Side,
+    Whole,
     Width,
     check_ascending,
     check_share,
@@ -77,7 +78,7 @@ class Dataset(Section):
 class Ibr(Section):
     """Image bank re-sampling."""
 
-    n: Annotated[int, Field(ge=0)]  # N_IBR; 0 turns the bank off
+    n: Whole  # N_IBR; 0 turns the bank off
     replacement: bool
     exclude_batch: bool
     allow_empty: bool
@@ -131,7 +132,7 @@ class Cam(Section):
     scales: DistinctScales
     flip: bool
     mask_absent: bool
-    pcm_iters: Annotated[int, Field(ge=0)] | None  # products with the pixel correlation; null: as trained
+    pcm_iters: Whole | None  # products with the pixel correlation; null: as trained
     batch_size: Count
     precision: Precision
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sfc.config_types import Count, NonNegative, Positive, Precision, Scale, Section, Seed
+from sfc.config_types import Count, NonNegative, Positive, Precision, Scale, Section, Seed, Whole
 
 
 class Analyse(Section):
@@ -43,7 +43,7 @@ class Sweep(Section):
 class Bootstrap(Section):
     """Interval of each mIoU by resampling the measured images."""
 
-    resamples: Annotated[int, Field(ge=0)]  # 0: no intervals
+    resamples: Whole  # 0: no intervals
     level: Annotated[float, Field(gt=0, lt=1)]
     random_seed: Seed
 
@@ -52,5 +52,5 @@ class Evaluate(Section):
     sweep: Sweep
     bootstrap: Bootstrap
     class_sets: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]  # name of the set -> class names
-    gallery: Annotated[int, Field(ge=0)]  # images in each gallery
-    worst: Annotated[int, Field(ge=0)]  # images beside these in the report
+    gallery: Whole  # images in each gallery
+    worst: Whole  # images beside these in the report

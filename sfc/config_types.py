@@ -8,14 +8,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# upper limits are far beyond what makes sense: they catch slips before something overflows
+Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NegativeShare = Fraction | None  # of a batch that shows no class; null: as many as in the data set
-Count = Annotated[int, Field(ge=1)]
-Radius = Annotated[int, Field(ge=2)]  # pixels closer than this are partners; below 2 there are none
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Radius = Annotated[int, Field(ge=2, le=1000)]  # pixels closer than this are partners; below 2 there are none
 Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
-Width = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]  # of a CRF's kernel; far narrower ones crash pydensecrf
+Width = Annotated[
+    float, Field(ge=0.1, le=1e6, allow_inf_nan=False)
+]  # of a CRF's kernel; far narrower ones crash pydensecrf
 Scale = Annotated[float, Field(gt=0, le=16)]  # of an image
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Precision = Literal["fp32", "bf16"]

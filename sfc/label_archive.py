@@ -34,7 +34,11 @@ class LabelArchiveWriter:
         """Add one image's label map, (H, W) uint8: 0 background, i + 1 class i, 255 ignore."""
         if label.dtype != np.uint8 or label.ndim != 2:
             raise ValueError(f"{id}: a label map is (H, W) uint8, not {label.shape} {label.dtype}")
-        self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), palette_png(label))
+        self.write_png(id, palette_png(label))
+
+    def write_png(self, id: str, png: bytes) -> None:
+        """Add one image's label map as `LabelArchive.read_png` gives it."""
+        self._zip.writestr(zipfile.ZipInfo(f"{id}.png", _DATE), png)
 
 
 class ZipReader:
@@ -106,15 +110,26 @@ class LabelArchive:
         Raises:
             UserError: the archive has no such image, or its entry is damaged.
         """
+        png = self.read_png(id)
+        try:
+            with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+                return np.array(image)
+        except Exception:  # a flipped bit can break Pillow anywhere
+            raise self._damaged(id) from None
+
+    def read_png(self, id: str) -> bytes:
+        """The PNG file of one image; raises UserError as `read`, but for what is damaged inside the PNG."""
         if id not in self._names:
             raise UserError(f"{self.path}: no label map of image {id}; make it again from the present manifest")
         try:
-            with Image.open(io.BytesIO(self._zip.read(f"{id}.png")), formats=("PNG",)) as image:
-                return np.array(image)
+            return self._zip.read(f"{id}.png")
         except UserError:
             raise
-        except Exception:  # a flipped bit can break zipfile anywhere
-            raise UserError(f"{self.path}: the label map of image {id} is damaged; make the file again") from None
+        except Exception:  # as in `read`, of zipfile
+            raise self._damaged(id) from None
+
+    def _damaged(self, id: str) -> UserError:
+        return UserError(f"{self.path}: the label map of image {id} is damaged; make the file again")
 
     def label_of(self, record: Record) -> np.ndarray:
         """As `read`; UserError too if the label map has not the image's size."""

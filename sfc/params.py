@@ -62,13 +62,15 @@ def read_yaml(text: str, *, source: str) -> Any:
     """The values of a YAML 1.2 document, as DVC reads them: 1e-05 is a number, `on` is text, 010 is ten.
 
     Raises:
-        UserError: not YAML, or a key stands twice in one mapping.
+        UserError: not YAML, nested beyond all reason, or a key stands twice in one mapping.
     """
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{' '.join(error.problem.split())}") from None
+    except RecursionError:
+        raise UserError(f"{source}: not a params file: nested too deeply") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
@@ -94,6 +96,13 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 
 def parse_params(values: Any, *, source: str = "params.yaml") -> Params:
     """Check a params mapping that has been read already; raises UserError as `load_params` does."""
+    try:
+        return _parsed(values, source)
+    except UserError as error:  # names and values come from the file, and may hold anything
+        raise UserError("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))) from None
+
+
+def _parsed(values: Any, source: str) -> Params:
     if not isinstance(values, dict):
         raise UserError(f"{source}: expected sections such as train_cam: and crf:, found {type(values).__name__}")
     known = known_sections()

@@ -34,6 +34,16 @@ def value(params: dict[str, Any], name: str) -> Any:
     return params
 
 
+def changed(params: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]:
+    """A copy with values as typed for params by dotted names; UserError if one is not there."""
+    params = json.loads(json.dumps(params))
+    for name, text in changes.items():
+        section, _, last = name.rpartition(".")
+        value(params, name)
+        value(params, section)[last] = read_yaml(text, source=name)
+    return params
+
+
 class Facts:
     """Of the workspace as it is now. What experiments have recorded compares with it by digests.
 
@@ -53,11 +63,7 @@ class Facts:
         Raises:
             UserError: the pipeline cannot be read, or code or data are missing, or code is not in git.
         """
-        params = json.loads(json.dumps(self._params))
-        for name, text in changes.items():
-            section, _, last = name.rpartition(".")
-            value(params, name)
-            value(params, section)[last] = read_yaml(text, source=name)
+        params = changed(self._params, changes)
         chain = {}
         for stage in self._resolve(targets, params):
             names = [name for dep in stage.deps if hasattr(dep, "params") for name in dep.params]

@@ -65,7 +65,7 @@ def _rows(path: str, content: bytes) -> Any:
     delimiter = _TABLES.get(Path(path).suffix)
     try:
         return rows_of(content, delimiter) if delimiter else json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not the table that dvc.yaml plots") from None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +29,40 @@ QUIET = 5  # looks without a worker after which there is none: it may just be st
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
+class _Interrupt:
+    """Whether a person wants the command to end: DVC's code may swallow the exception that says so."""
+
+    wanted = False
+
+
+_interrupt = _Interrupt()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, at the latest where this module looks at the queue again.
+
+    A script's background job inherits that SIGINT is ignored; it is taken anew.
+    """
+    _interrupt.wanted = False
+    before = {number: signal.signal(number, _take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take(number: int, frame) -> None:
+    _interrupt.wanted = True
+    raise KeyboardInterrupt
+
+
+def _end_if_wanted() -> None:
+    if _interrupt.wanted:
+        raise KeyboardInterrupt
+
+
 def run_dvc(*args: str) -> None:
     """A dvc command that goes on to its end if this process is interrupted or killed: DVC puts a person's edits aside
     while it queues, and back afterwards.
@@ -39,6 +75,7 @@ def run_dvc(*args: str) -> None:
         except KeyboardInterrupt:
             process.wait()
             raise
+        _end_if_wanted()
         said.seek(0)
         lines = said.read().strip().splitlines() or ["no word of why"]
     if process.returncode:
@@ -79,13 +116,14 @@ def work_off(names: list[str], jobs: int) -> list[str]:
     run_dvc(*start)
     quiet, shown = 0, None
     while True:
+        _end_if_wanted()
         now = states()
         count = Counter(now.get(name, "Success") for name in names)
         if count != shown:
             parts = [f"{count[state]} {state.lower()}" for state in ("Running", "Queued", "Failed") if count[state]]
             say(", ".join([f"{count['Success']} of {len(names)} experiments done", *parts]))
         shown = count
-        quiet = 0 if _working() else quiet + 1
+        quiet = 0 if working() else quiet + 1
         if not count["Queued"] + count["Running"]:
             return [name for name in names if now.get(name) == "Failed"]
         if quiet == QUIET:  # they left just before the last was queued, or were killed
@@ -106,11 +144,11 @@ def settle() -> None:
         if lost := {entry: entry.name for entry in queue.iter_active() if not runs(entry)}:
             queue._mark_inactive_tasks_failure(lost)
 
-    if not _working():
+    if not working():
         _read(give_up)
 
 
-def _working() -> bool:
+def working() -> bool:
     """Whether the project has a worker."""
     return _at_work(lambda process: "queue-worker" in process.info["cmdline"] and process.info["cwd"] == os.getcwd())
 
@@ -150,6 +188,7 @@ def _read(what: Callable[..., T]) -> T:
 def _patiently(ask: Callable[[], T]) -> T:
     """Ask DVC again where files vanish while it looks at them, since workers move on meanwhile."""
     for _ in range(10):
+        _end_if_wanted()
         try:
             return ask()
         except (DvcException, OSError, ValueError, KeyError) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,26 @@ def read_run(name: str, read: Read, metrics: Sequence[str], products: Sequence[s
     Raises:
         UserError: there are no params, or a file is not what its stage writes.
     """
+    with readable(name):
+        return _read_run(name, read, metrics, products)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what damaged figures of runs called `name` make code raise anywhere into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(
+            f"{name}: metrics/, plots/, out/label_stats.csv or out/examples/ hold what no stage writes ({what}); "
+            "run the stages again"
+        ) from error
+
+
+def _read_run(name: str, read: Read, metrics: Sequence[str], products: Sequence[str]) -> Run:
     params = read("params.yaml")
     if params is None:
         raise UserError(f"{name}: no params.yaml")
@@ -92,6 +113,9 @@ def rows_of(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:
 
 def _json(path: str, content: bytes) -> Mapping[str, Any]:
     try:
-        return json.loads(content)
-    except ValueError:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not JSON; run its stage again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not the metrics of a stage; run it again")
+    return values

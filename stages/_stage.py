@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import glob
 import json
 import math
 import os
+import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,14 +20,19 @@ from typing import Any, get_type_hints
 
 import click
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 from sfc.config_types import Section
 from sfc.errors import UserError
 from sfc.memory import keep_freed_memory
 from sfc.params import Params, load_params, method_section_names
+from sfc.storage import storage_error, storage_line
+from stages._ending import Ended, end_with_launcher, ending_on_notice, notice
+from stages._errors import errors_as_lines
 from stages._gpu import gpu_index
+from stages._lock import alone, at_work
+
+SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
 
 
 @dataclass(frozen=True)
@@ -85,16 +93,26 @@ def stage(summary: str, *, reads: str, writes: str):
         wanted = _params_of(function)
         listed = [_LISTED.get(type(param)) or param.name for param in wanted.values()]
 
+        name = function.__module__.rpartition(".")[2]
+        name = Path(sys.argv[0]).stem if name == "__main__" else name
+
         @functools.wraps(function)
         def run(**options):
             started = time.monotonic()
             keep_freed_memory()
+            end_with_launcher()
             try:
-                params = load_params()
-                values = {parameter: param.read(params) for parameter, param in wanted.items()}
-                message = function(**options, **values)
-            except UserError as error:
-                raise click.ClickException(str(error)) from None
+                with ending_on_notice(), errors_as_lines():
+                    params = load_params()
+                    values = {parameter: param.read(params) for parameter, param in wanted.items()}
+                    given = [str(value) for value in _each(options.values()) if value is not None]
+                    with at_work(name, given) if is_main() else nullcontext(), errors_as_lines(_to_lower(values)):
+                        message = function(**options, **values)
+            except (Ended, click.ClickException):
+                if notice() is None:
+                    raise
+                say(f"{name}: ended by {notice().name}")
+                sys.exit(128 + notice())
             say(f"{message} in {time.monotonic() - started:.0f} s")
 
         text = f"{summary}\n\n\b\nReads:  {reads}\nWrites: {writes}\nParams: {', '.join(listed) or 'none'}"
@@ -120,6 +138,19 @@ def _params_of(function: Callable) -> dict[str, Param | MethodSections | AllPara
     return found
 
 
+def _each(values: Iterable[Any]) -> Iterator[Any]:
+    """Values of options and arguments, those of an argument that may be given several times one by one."""
+    for value in values:
+        yield from value if isinstance(value, tuple) else (value,)
+
+
+def _to_lower(values: dict[str, Any]) -> str:
+    """The params of a stage on which its memory depends, with their values, as an error may advise."""
+    sections = {name: value for name, value in values.items() if isinstance(value, Section)}
+    found = [(name, size, getattr(section, size, None)) for name, section in sections.items() for size in SIZES]
+    return " or ".join(f"{name}.{size} (now {value})" for name, size, value in found if value is not None)
+
+
 def is_main() -> bool:
     """True on the one process that prints and writes common files."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -139,21 +170,31 @@ def progress(items: Iterable, *, total: int | None = None, label: str = "") -> I
 
 
 def device() -> torch.device:
-    """SFC_DEVICE if set, else this process's GPU (an experiment of DVC's queue has one to itself), else the CPU."""
-    name = os.environ.get("SFC_DEVICE")
-    if name is None:
-        name = f"cuda:{gpu_index()}" if torch.cuda.is_available() else "cpu"
+    """SFC_DEVICE if set, else this process's GPU (an experiment of DVC's queue has one to itself), else the CPU.
+
+    Raises:
+        UserError: SFC_DEVICE names another kind of device, or a GPU that is not there.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    try:
+    name = os.environ.get("SFC_DEVICE")
+    if not name:
+        return torch.device(f"cuda:{gpu_index()}" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name, re.ASCII):
+        raise UserError(f"SFC_DEVICE={name}: expected cpu, cuda or cuda:NUMBER")
+    if name == "cpu":
         return torch.device(name)
-    except RuntimeError:
-        raise UserError(f"SFC_DEVICE={name}: expected cpu, cuda or cuda:NUMBER") from None
+    if not torch.cuda.is_available():
+        raise UserError(f"SFC_DEVICE={name}: torch sees no GPU here (nvidia-smi lists those there are); set it to cpu")
+    count, number = torch.cuda.device_count(), int(name.partition(":")[2] or 0)
+    if number >= count:
+        raise UserError(f"SFC_DEVICE={name}: torch sees {count} GPUs, cuda:0 to cuda:{count - 1}")
+    return torch.device(name)
 
 
 def workers() -> int:
     """Threads that decode, processes that run CRFs: SFC_WORKERS, else this process's share of the cores it may use."""
     value = os.environ.get("SFC_WORKERS", "")
-    if value and not value.isdigit():
+    if value and not (value.isdecimal() and len(value) < 6):
         raise UserError(f"SFC_WORKERS={value}: expected a whole number of workers")
     if value:
         return int(value)
@@ -166,36 +207,45 @@ def output(path: str | Path) -> Iterator[Path]:
     """A temporary sibling to write a file or folder to; it becomes `path` when the block ends well.
 
     On an exception nothing is left behind and an older `path` stays as it was. An older `path` may be a read-only
-    link into DVC's cache: it is replaced, never written to.
+    link into DVC's cache: it is replaced, never written to. What a killed process has left of it is cleared away.
+
+    Raises:
+        UserError: the disk does not take it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial{path.suffix}")
-    _remove(temporary)
-    try:
-        yield temporary
-        if temporary.is_dir():
-            _remove(path)
-        os.replace(temporary, path)
-    finally:
-        _remove(temporary)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*partial{path.suffix}") if alone() else ():
+            _remove(left)
+        try:
+            yield temporary
+            if temporary.is_dir():
+                _remove(path)
+            os.replace(temporary, path)
+        finally:
+            _remove(temporary)
 
 
 @contextmanager
-def shared_folder(path: str | Path) -> Iterator[Path]:
-    """`output(path)` for a folder that every process writes files of its own to; it appears when all are done.
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what the disk says to the writing of `path` into one line; other exceptions pass."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if refused := storage_error(error):
+            raise UserError(storage_line(refused, path)) from error
+        raise
 
-    The processes must see one file system. `sfc.training.distributed.start` comes first.
-    """
-    with output(path) if is_main() else nullcontext() as folder:
-        if is_main():
-            folder.mkdir()
-        names = [str(folder)]
-        if dist.is_initialized():
-            dist.broadcast_object_list(names)
-        yield Path(names[0])
-        if dist.is_initialized():
-            dist.barrier()
+
+def check_writable(folder: str | Path) -> None:
+    """Raise UserError if nothing can be written to a folder, before hours are spent on what belongs there."""
+    with writing(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
 
 
 def _remove(path: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from sfc.analysis.images import shared_features
 from sfc.analysis.summary import activations, end_means, ends, head_to_tail
-from sfc.analysis.tables import read_rates, write_cosines, write_rates
+from sfc.analysis.tables import read_gradients, read_rates, write_cosines, write_rates
 from sfc.config import Analyse
 from sfc.data.manifest import read_manifest
 from sfc.data.spread import spread_over_classes
@@ -37,6 +36,8 @@ def main(analyse: Analyse) -> str:
     records = [records[i] for i in spread_over_classes([r.labels for r in records], analyse.images)]
     counts = manifest.label_matrix(manifest.split("train")).sum(0).astype(int).tolist()
     order = head_to_tail(counts)
+    rates = read_rates("plots/evaluate_cam_per_class.csv", analyse.split, manifest.classes)
+    gradients = read_gradients("plots/train_cam_gradients.csv", manifest.classes)
 
     if not with_mask:
         say(f"analyse: no image of a class in {analyse.split} has a mask: no over- or under-activation to measure")
@@ -53,7 +54,6 @@ def main(analyse: Analyse) -> str:
         workers=workers(),
         progress=progress,
     )
-    rates = read_rates("plots/evaluate_cam_per_class.csv", analyse.split, manifest.classes)
     with output("plots/analyse_cosines.csv") as path:
         write_cosines(path, cosines, manifest.classes, order)
     with output("plots/analyse_rates.csv") as path:
@@ -68,16 +68,12 @@ def main(analyse: Analyse) -> str:
         "head": " ".join(manifest.classes[c] for c in head),
         "tail": " ".join(manifest.classes[c] for c in tail),
     }
-    write_json("metrics/analyse.json", facts | _figures(cosines, rates, manifest.classes, head, tail))
+    write_json("metrics/analyse.json", facts | _figures(cosines, rates, gradients, head, tail))
     return f"analyse: {len(records)} images of {analyse.split}, pixels by {pixels}, to metrics/analyse.json"
 
 
-def _figures(cosines, rates, classes, head, tail) -> dict:
+def _figures(cosines, rates, gradients, head, tail) -> dict:
     """Figures of head and tail: cosines in -1..1, gradients in -1..1, rates in percent."""
-    # a class may be called 7 or null
-    read = pd.read_csv("plots/train_cam_gradients.csv", dtype={"class": str}, keep_default_na=False, na_values=[""])
-    gradients = read.groupby("class")[["positive", "negative"]].mean()
-    gradients = gradients.reindex(list(classes))
     own = np.diag(cosines.weight_and_prototype.numpy())
     found = {
         name: {rate: end_means(values, head, tail) for rate, values in of_classes.items()}
@@ -89,7 +85,7 @@ def _figures(cosines, rates, classes, head, tail) -> dict:
             "prototype": activations(cosines.prototype_on_pixels.numpy(), head, tail),
         },
         "weight_and_prototype": end_means(own, head, tail),
-        "gradient": {side: end_means(gradients[side].to_numpy(), head, tail) for side in gradients},
+        "gradient": {side: end_means(values, head, tail) for side, values in gradients.items()},
         **found,
     }
 

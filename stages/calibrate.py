@@ -24,6 +24,7 @@ from sfc.offsets.counts import foreground, rights
 from sfc.offsets.labels import OffsetLabels
 from sfc.offsets.sheet import offset_block, shown_offsets
 from sfc.params import Params, load_params
+from stages._errors import errors_as_lines
 from stages._stage import output, progress, say, workers
 from stages._tuning import spread, use_up
 
@@ -50,7 +51,7 @@ def main(masks: int | None, images: int, offsets: str | None) -> None:
     Reads:  params.yaml, out/manifest.csv, out/classes.json, out/cams/, the images
     Writes: out/calibrate/offsets.csv and sheet_1.png, ...; with --masks also dataset.tuning in params.yaml
     """
-    try:
+    with errors_as_lines():
         params = load_params()
         bootstrap = Bootstrap(**params.get("evaluate.bootstrap").model_dump())
         fusions = {use: params.get(f"fusion.{{method}}.{use}") for use in USES}
@@ -70,8 +71,6 @@ def main(masks: int | None, images: int, offsets: str | None) -> None:
             lines = [",".join(row) for row in rows]
             (folder / "offsets.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
             sheets = write_sheets(folder, "sheet", "labels of the CAMs by offset, and of the CRF below", blocks)
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     for row in rows:
         click.echo("  ".join(cell.rjust(len(name)) for cell, name in zip(row, rows[0], strict=True)))
     for line in _conclusion(labels.offsets, choices, now, bootstrap):

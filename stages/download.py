@@ -14,6 +14,7 @@ import click
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from sfc.errors import UserError
+from stages._errors import errors_as_lines
 
 # what torchvision moves from SBD's archive to its folder, in that order
 _SBD_PARTS = ("cls", "img", "inst", "train.txt", "val.txt")
@@ -38,14 +39,12 @@ def main(name: str, root: Path, sbd: bool) -> None:
     anew. Archives are kept; delete them when all is unpacked. `dvc add ROOT` then lets queued experiments see it: the
     folder as a whole, so that with the devkit, which stages depend on, they have SBD as well.
     """
-    try:
+    with errors_as_lines():
         _bring(_voc12, root)
         params = {"kind": "voc", "root": root / "VOCdevkit" / "VOC2012"}
         if sbd:
             _bring(_sbd, root / "SBD")
             params["sbd"] = root / "SBD"
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     click.echo(f"download: {name} is there; in params.yaml, section dataset, write", err=True)
     for key, value in params.items():
         click.echo(f"{key}: {value}")

@@ -22,6 +22,7 @@ from sfc.evaluation.tallies import CamTally, LabelTally
 from sfc.evaluation.thresholds import sweep_thresholds
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
+from sfc.training import distributed
 from stages._stage import Param, output, progress, stage, workers, write_json
 
 PATHS = {
@@ -46,21 +47,26 @@ MEANING = {
     "out/gallery/PRODUCT/, out/examples/PRODUCT.zip",
 )
 def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
+    distributed.start(torch.device("cpu"))
     manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
     bootstrap = Bootstrap(**evaluate.bootstrap.model_dump())
     ids, new_tally, block, layers = _open(product, manifest.classes, evaluate.sweep, fusion)
-    metrics, measured = {}, []
     # predict alone may have had no image: a data set need not have the split it was asked for
     splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
-    for split, records in splits.items():
-        with_mask = [record for record in records if record.mask]
+    masked = {split: [record for record in records if record.mask] for split, records in splits.items()}
+    tallies = {split: _counted(new_tally(), masked[split], f"{product} on {split}") for split in splits}
+    main_process = distributed.is_main()
+    distributed.stop()
+    if not main_process:
+        return f"evaluate {product}: counted"
+    metrics, measured = {}, []
+    for split, tally in tallies.items():
+        with_mask, records = masked[split], splits[split]
         used_up = sum(record.id in manifest.tuning for record in records)
         metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask) - used_up}
         metrics[split] |= {"images_for_tuning": used_up} if used_up else {}
-        tally = new_tally()
         if with_mask:
-            _add_all(tally, with_mask, f"{product} on {split}")
             metrics[split] |= {"protocol": tally.protocol(split) + _tuned(used_up), "stands_for": tally.stands_for}
             metrics[split] |= tally.metrics(sets, bootstrap)
         else:
@@ -94,11 +100,17 @@ def _open(product, classes, sweep, fusion):
     return archive.ids, tally, block, partial(label_layers, archive)
 
 
-def _add_all(tally, records, label):
+def _counted(tally, records, label):
+    """The tally with all records counted on the main process; each counts its share."""
+    mine = records[distributed.rank() :: distributed.world_size()]
     torch.set_num_threads(1)  # each thread below takes an image of its own
     with ThreadPoolExecutor(workers() or 1) as pool:
-        for _ in progress(pool.map(tally.add, records), total=len(records), label=label):
+        for _ in progress(pool.map(tally.add, mine), total=len(mine), label=label):
             pass
+    for counters in distributed.gathered(tally.counters)[1:]:
+        for own, other in zip(tally.counters, counters, strict=True):
+            own.merge(other)
+    return tally
 
 
 def _draw(product, split, records, tally, evaluate, classes, block, layers) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
-from sfc.errors import UserError
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.models import load_segmenter
+from stages._errors import errors_as_lines
 from stages._stage import output, say
 from stages._use import look, look_options
 
@@ -33,7 +33,7 @@ def main(form, model, target, scales, flip) -> None:
     inside. The metadata `sfc` (JSON) has class names, palette and how the model was made. onnx needs the extra export.
     """
     target = target or model.with_suffix(f".{form}")
-    try:
+    with errors_as_lines():
         found = look(scales=scales, flip=flip, crf=None)
         how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}
         facts = read_facts(model, task=SEGMENTATION)
@@ -41,8 +41,6 @@ def main(form, model, target, scales, flip) -> None:
         program = exported(load_segmenter(model, "cpu"), **how)
         with output(target) as path:
             WRITERS[form](program, path, metadata(facts, **how))
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     say(f"export: {target}, {target.stat().st_size / 1e6:.0f} MB; the dense CRF is no part of it")
 
 

@@ -11,6 +11,7 @@ from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.readers.voc import VOC_CLASSES
 from sfc.voc_results import FOLDER, write_voc_results
+from stages._errors import errors_as_lines
 from stages._stage import output, progress
 
 
@@ -29,7 +30,7 @@ def main(target: Path) -> None:
     For predictions of the test split: set predict.split to test and run `dvc repro predict` first. Every image of the
     split must be there, at its own size. Equal predictions give equal bytes.
     """
-    try:
+    with errors_as_lines():
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         if manifest.classes != VOC_CLASSES:
             raise UserError("the VOC server knows VOC's 20 classes in their order, and out/classes.json has others")
@@ -39,8 +40,6 @@ def main(target: Path) -> None:
             written = write_voc_results(path, archive, records, len(manifest.classes))
             for _ in progress(written, total=len(records), label="packing"):
                 pass
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     click.echo(f"{len(records):,} label maps in {FOLDER} to {target}", err=True)
 
 

@@ -15,6 +15,7 @@ from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError, refuse
 from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchive
+from stages._errors import errors_as_lines
 from stages._stage import output, progress
 
 PATHS = {"pseudo_labels": "out/pseudo_labels.zip", "predictions": "out/predictions.zip", "crf": "out/crf.zip"}
@@ -53,7 +54,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     What comes back corrected, in any of these layouts, goes to dataset.corrected; see docs/masks.md.
     """
     target = target or Path("out/hand_over") / tool
-    try:
+    with errors_as_lines():
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         archive = LabelArchive(PATHS[product])
         records = _records(archive, {record.id: record for record in manifest.records}, only)
@@ -68,8 +69,6 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
             else:
                 path.mkdir()
                 LAYOUTS[tool].write(path, items, manifest.classes)
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     lost = f"; {items.lost:,} undecided pixels (255) became background, which {tool} asks for" if items.lost else ""
     click.echo(f"{len(records):,} label maps of {PATHS[product]} with their images to {target}{lost}", err=True)
 

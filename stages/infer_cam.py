@@ -6,18 +6,21 @@ from sfc.config import Cam
 from sfc.data.manifest import read_manifest
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams, ready
-from sfc.localization.store import CamStore, CamWriter, empty_maps
+from sfc.localization.store import CamStore, CamWriter, empty_maps, shard_path
 from sfc.methods import load_cam_network
 from sfc.model_file import CAM, read_facts
+from sfc.sealed import sealed
 from sfc.training import distributed
-from stages._stage import device, progress, say, shared_folder, stage, workers, write_json
+from stages._scratch import Scratch, take_over
+from stages._stage import device, output, progress, say, stage, workers, write_json, writing
 
 MODEL = "out/cam.safetensors"
+INPUTS = ["out/manifest.csv", "out/classes.json", MODEL]
 
 
 @stage(
     "Infer the CAMs of the trained method, of all its kinds at all scales.",
-    reads=f"out/manifest.csv, out/classes.json, {MODEL}, the images",
+    reads=", ".join(INPUTS) + ", the images",
     writes="out/cams/ (safetensors shards), metrics/infer_cam.json",
 )
 def main(cam: Cam) -> str:
@@ -34,9 +37,17 @@ def main(cam: Cam) -> str:
     network = ready(load_cam_network(MODEL, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
-    with shared_folder("out/cams") as folder:
-        writer = CamWriter(folder, kinds=network.kinds, scales=cam.scales, ids=list(records), fused=network.fused)
-        mine = range(distributed.rank(), len(writer.shards), distributed.world_size())
+    with Scratch("infer_cam", sections=[cam], inputs=INPUTS) as scratch:
+        writer = CamWriter(
+            scratch.folder,
+            kinds=network.kinds,
+            scales=cam.scales,
+            ids=list(records),
+            fused=network.fused,
+            appear=sealed,
+        )
+        files = [shard_path(scratch.folder, shard) for shard in range(len(writer.shards))]
+        mine = scratch.left([[file] for file in files])[distributed.rank() :: distributed.world_size()]
         cams = infer_cams(
             network,
             [[records[id] for id in writer.shards[shard]] for shard in mine],
@@ -49,14 +60,18 @@ def main(cam: Cam) -> str:
             device=target,
             workers=workers(),
         )
-        total = sum(len(writer.shards[shard]) for shard in mine)
-        for id, maps in progress(cams, total=total, label="CAMs"):
-            writer.write(id, maps)
+        for id, maps in progress(cams, total=sum(len(writer.shards[shard]) for shard in mine), label="CAMs"):
+            with writing(scratch.folder):
+                writer.write(id, maps)
+        distributed.barrier()
         if distributed.is_main():
-            writer.finish()
-    if distributed.is_main():
-        counts = {split: len(found) for split, found in images.items()}
-        write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
+            with output("out/cams") as folder:
+                folder.mkdir()
+                for file in files:
+                    take_over(file, folder / file.name)
+                writer.finish(folder)
+            counts = {split: len(found) for split, found in images.items()}
+            write_json("metrics/infer_cam.json", {"images": counts, "empty": empty_maps(CamStore("out/cams"))})
     distributed.stop()
     return f"infer_cam: CAMs of {len(records):,} images to out/cams"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import click
@@ -21,8 +23,10 @@ from sfc.label_stats import (
     label_stats_csv,
 )
 from sfc.label_table import class_indices, read_label_table
+from sfc.params import read_text, read_yaml
 from stages._stage import MethodSections, Param, output, stage, write_json
 
+PIPELINE = Path("dvc.yaml")
 # C_IBR describes the data and the bank, not one training run, so neither is a param
 SIMULATION = {"epochs": 10, "seed": 0}
 
@@ -54,6 +58,7 @@ def main(
         return f"label_stats: {len(matrix):,} images of {len(classes)} classes"
     if split is not None:
         raise UserError("--split names a split of a label table; give the table with --labels")
+    _check_declared(method, sections)
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     matrix = manifest.label_matrix(manifest.split("train"))
     stats, facts = _stats(matrix, ibr, dc, batch_mix(matrix, batch_size, negative_share, section="train_cam"))
@@ -62,6 +67,22 @@ def main(
     _write_method("out/method.json", method, sections, stats)
     write_json("metrics/label_stats.json", {"split": "train", "images": len(matrix), **facts})
     return f"label_stats: {len(matrix):,} images of {len(manifest.classes)} classes to out/label_stats.csv"
+
+
+def _check_declared(method: str, sections: Iterable[str]) -> None:
+    """Raise UserError if dvc.yaml does not make this stage depend on what the method reads."""
+    if not PIPELINE.exists():
+        return
+    try:
+        declared = read_yaml(read_text(PIPELINE), source=str(PIPELINE))["stages"]["label_stats"]["params"]
+        missing = [name for name in sections if name not in declared]
+    except (KeyError, TypeError):  # another pipeline
+        return
+    if missing:
+        raise UserError(
+            f"{PIPELINE}: the params of label_stats lack {', '.join(missing)}, which method {method} reads; add it "
+            "there, or its changes will train nothing again"
+        )
 
 
 def _write_method(path: str, method: str, sections: dict[str, Section], stats: LabelStats) -> None:

@@ -10,6 +10,7 @@ import click
 from sfc.config_evaluation import Bootstrap
 from sfc.errors import UserError
 from sfc.params import load_params
+from stages._errors import errors_as_lines
 from stages._paper import PRODUCTS
 
 
@@ -21,11 +22,9 @@ def main() -> None:
     of images with a mask, the mIoU and its interval over resamples of these images, the mean IoU of each class set, the
     pixels that are right, and the mIoU of the trivial answer on the same images.
     """
-    try:
+    with errors_as_lines():
         evaluate = load_params().get("evaluate")
         rows = [row for product in PRODUCTS for row in _rows(product)]
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     columns = {f"miou_{name}": name for name in evaluate.class_sets}
     columns |= {"pixel_accuracy": "pixels right", "baseline_all_background": "all background"}
     table = [["product", "split", "images", "mIoU", *columns.values()]]
@@ -44,10 +43,17 @@ def main() -> None:
 def _rows(product: str) -> list[tuple[str, str, dict]]:
     """(name, split, figures) of the product, or of each of its maps (dictionaries with a `miou` of their own)."""
     path = Path("metrics") / f"evaluate_{product}.json"
-    if not path.exists():
-        raise UserError(f"{path}: no such file; run `dvc repro`")
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        whole = all(isinstance(figures["images"], int) for figures in splits.values())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`") from None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: not what the stage evaluate@{product} writes; run `dvc repro -f evaluate@{product}`")
     rows, name = [], PRODUCTS[product]
-    for split, figures in json.loads(path.read_text(encoding="utf-8")).items():
+    for split, figures in splits.items():
         maps = {key: value for key, value in figures.items() if isinstance(value, dict) and "miou" in value}
         rows += [(f"{name}, {map_name}", split, figures | found) for map_name, found in maps.items()]
         rows += [] if maps else [(name, split, figures)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ import click
 import pandas as pd
 import torch
 
+from sfc.backbone.weights import is_weights_file
 from sfc.config import DATASET_PATHS
 from sfc.errors import UserError
+from sfc.params import parse_params
 from stages import _queue
 from stages._copies import REMEDY, reaches_copies
-from stages._facts import Facts, read_params, value
+from stages._errors import errors_as_lines
+from stages._facts import Facts, changed, read_params, value
 from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
 from stages._stage import output, say
 
@@ -57,48 +59,55 @@ def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
 
     Writes bench/paper_tables.md (with --main: bench/main_results.md), or --out, and the CSV beside it.
     """
-    # as Ctrl-C; a script's background job inherits that SIGINT is ignored, so that is taken anew
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     try:
-        if out and out.suffix == ".csv":
-            raise UserError(f"--out {out}: name the Markdown file; the CSV beside it has its name")
-        if products and not main_results:
-            raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
-        numbers = _listed("--tables", tables, {str(number): number for number in RUNS})
-        measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
-        measured = measured if main_results else ["cam"]
-        out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
-        targets = [f"evaluate@{product}" for product in measured]
-        params, facts = read_params(), Facts()
-        _check_data(params)
-        rows = (
-            {method: {"train_cam.method": method} for method in METHODS}
-            if main_results
-            else _ablations(numbers, params)
-        )
-        runs = [_run(row, seed, changes, targets, facts) for seed in range(seeds) for row, changes in rows.items()]
-        if dry_run:
-            _list(runs, facts)
-            return
-        failed = _run_missing(runs, targets, facts, jobs or torch.cuda.device_count() or 1)
-        found = _figures(runs, measured, _done(runs, facts))
-        text = _document(numbers, found, params, main_results=main_results)
-        with output(out.with_suffix(".csv")) as path:
-            found.to_csv(path, index=False, float_format="%.6f")
-        with output(out) as path:
-            path.write_text(text, encoding="utf-8")
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
+        with errors_as_lines(), _queue.interruptible():
+            failed, runs = _make(seeds, tables, main_results, products, jobs, out, dry_run)
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted; the queue goes on without this command, see --help") from None
-    click.echo(text)
-    say(f"written to {out} and {out.with_suffix('.csv')}")
+        goes_on = _queue.working()
+        raise click.ClickException(
+            "interrupted; the queue goes on without this command, see --help"
+            if goes_on
+            else "interrupted; no experiment runs, and what is queued stays queued: this command started again goes on"
+        ) from None
     if failed:
         raise click.ClickException(
             f"{len(failed)} of {len(runs)} experiments failed; dvc queue logs NAME says why, and this command started "
             f"again retries: {', '.join(failed)}"
         )
+
+
+def _make(seeds, tables, main_results, products, jobs, out, dry_run) -> tuple[list[str], list[Run]]:
+    """Run what is missing and write the tables; returns the experiments that failed, and all runs."""
+    if out and out.suffix == ".csv":
+        raise UserError(f"--out {out}: name the Markdown file; the CSV beside it has its name")
+    if products and not main_results:
+        raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
+    numbers = _listed("--tables", tables, {str(number): number for number in RUNS})
+    measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
+    measured = measured if main_results else ["cam"]
+    out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
+    targets = [f"evaluate@{product}" for product in measured]
+    params, facts = read_params(), Facts()
+    parse_params(params)
+    _check_data(params)
+    rows = {method: {"train_cam.method": method} for method in METHODS} if main_results else _ablations(numbers, params)
+    runs = [_run(row, seed, changes, targets, facts) for seed in range(seeds) for row, changes in rows.items()]
+    for run in runs:
+        parse_params(changed(params, run.changes), source=f"params.yaml, as {run.row} changes it")
+    if dry_run:
+        _list(runs, facts)
+        return [], runs
+    failed = _run_missing(runs, targets, facts, jobs or torch.cuda.device_count() or 1)
+    found = _figures(runs, measured, _done(runs, facts))
+    if len(found):
+        text = _document(numbers, found, params, main_results=main_results)
+        with output(out.with_suffix(".csv")) as path:
+            found.to_csv(path, index=False, float_format="%.6f")
+        with output(out) as path:
+            path.write_text(text, encoding="utf-8")
+        click.echo(text)
+        say(f"written to {out} and {out.with_suffix('.csv')}")
+    return failed, runs
 
 
 def _listed(option: str, text: str, known: dict) -> list:
@@ -110,10 +119,14 @@ def _listed(option: str, text: str, known: dict) -> list:
 
 
 def _check_data(params: dict[str, Any]) -> None:
-    for name in DATASET_PATHS:
-        path = params.get("dataset", {}).get(name)
+    """Raise UserError if an experiment's copy of the project would lack data or weights that params name."""
+    paths = {f"dataset.{name}": params["dataset"].get(name) for name in DATASET_PATHS}
+    trunks = {f"{name}.backbone.weights": section["backbone"]["weights"] for name, section in params.items()
+              if isinstance(section, dict) and "backbone" in section}  # fmt: skip
+    paths |= {name: weights for name, weights in trunks.items() if is_weights_file(weights)}
+    for name, path in paths.items():
         if path and not reaches_copies(path):
-            raise UserError(f"dataset.{name}: {path} would not be in an experiment's copy of the project; {REMEDY}")
+            raise UserError(f"{name}: {path} would not be in an experiment's copy of the project; {REMEDY}")
 
 
 def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:
@@ -123,10 +136,6 @@ def _ablations(numbers: list[int], params: dict[str, Any]) -> dict[str, dict]:
     return {
         name: setting.changes for name, setting in SETTINGS.items() if any(name in RUNS[number] for number in numbers)
     }
-
-
-def _interrupt(number: int, frame) -> None:
-    raise KeyboardInterrupt
 
 
 def _run(row: str, seed: int, changes: dict, targets: list[str], facts: Facts) -> Run:

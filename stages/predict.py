@@ -9,7 +9,8 @@ from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.inference import predict_labels
 from sfc.segmentation.models import load_segmenter
 from sfc.training import distributed
-from stages._labels import write_labels
+from stages._labels import LabelShards, label_shards
+from stages._scratch import Scratch
 from stages._stage import device, progress, say, stage, workers, write_json
 
 MODEL = "out/seg.safetensors"
@@ -31,30 +32,33 @@ def main(predict: Predict) -> str:
         say(f"predict: the data set has no image in split {predict.split}: nothing to predict; see predict.split")
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")
 
-    # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
-    mine = equal_sizes(records, predict.batch_size)[distributed.rank() :: distributed.world_size()]
-    labels = predict_labels(
-        network,
-        mine,
-        scales=predict.scales,
-        merge=predict.merge,
-        flip=predict.flip,
-        precision=predict.precision,
-        device=target,
-        crf=predict.crf.model_dump(exclude={"enabled"}) if predict.crf.enabled else None,
-        workers=workers(),
-    )
-    labels = progress(labels, total=sum(map(len, mine)), label="predicting")
-    counts = write_labels("out/predictions.zip", labels, ids=[record.id for record in records])
-    if distributed.is_main():
-        write_json(
-            "metrics/predict.json",
-            {
-                "split": predict.split,
-                "images": len(records),
-                "foreground_fraction": float(1 - counts[0] / counts.sum()) if records else None,
-            },
+    with Scratch("predict", sections=[predict], inputs=["out/manifest.csv", "out/classes.json", MODEL]) as scratch:
+        # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
+        shards = LabelShards(
+            scratch, label_shards(equal_sizes(records, predict.batch_size)), {"labels": "out/predictions.zip"}
         )
+        labels = predict_labels(
+            network,
+            shards.batches,
+            scales=predict.scales,
+            merge=predict.merge,
+            flip=predict.flip,
+            precision=predict.precision,
+            device=target,
+            crf=predict.crf.model_dump(exclude={"enabled"}) if predict.crf.enabled else None,
+            workers=workers(),
+        )
+        shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="predicting"))
+        counts = shards.join([record.id for record in records], counted="labels")
+        if distributed.is_main():
+            write_json(
+                "metrics/predict.json",
+                {
+                    "split": predict.split,
+                    "images": len(records),
+                    "foreground_fraction": float(1 - counts[0] / counts.sum()) if records else None,
+                },
+            )
     distributed.stop()
     return f"predict: {len(records):,} label maps to out/predictions.zip"
 

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from sfc.errors import UserError
 from sfc.params import parse_params, read_text, read_yaml
+from stages._errors import errors_as_lines
 from stages._presets import flat, preset_paths, preset_text, shown
 from stages._stage import output
 from stages._text import first_sentence
@@ -38,7 +39,7 @@ def main(name: str | None, force: bool) -> None:
         for stem, path in presets.items():
             click.echo(f"{stem:14} {_summary(path)}")
         return
-    try:
+    with errors_as_lines():
         if name not in presets:
             raise UserError(f"there is no preset {name}; there are {', '.join(presets)}")
         source = str(presets[name])
@@ -47,11 +48,9 @@ def main(name: str | None, force: bool) -> None:
         parse_params(values, source=source)
         if not force and _would_be_lost(presets.values()):
             raise UserError("params.yaml has edits that git does not have; commit them, or overwrite them by --force")
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
-    old, new = _old_values(), flat(values)
-    with output(PARAMS) as path:
-        path.write_bytes(text.encode())
+        old, new = _old_values(), flat(values)
+        with output(PARAMS) as path:
+            path.write_bytes(text.encode())
     changes = [key for key in {**new, **old} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changes:
         click.echo(f"{key}: {shown(old.get(key, ABSENT))} -> {shown(new.get(key, ABSENT))}")
@@ -59,9 +58,13 @@ def main(name: str | None, force: bool) -> None:
 
 
 def _summary(path: Path) -> str:
-    """The first sentence of the comment a preset begins with."""
+    """The first sentence of the comment a preset begins with, or why it cannot be read."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        text = read_text(path)
+    except (UserError, OSError) as error:
+        return f"(cannot be read: {error})"
+    for line in text.splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
@@ -79,8 +82,15 @@ def _would_be_lost(presets: Iterable[Path]) -> bool:
         kept = not status.returncode and not status.stdout  # no repository: nothing keeps the edits
     except FileNotFoundError:  # no git
         kept = False
-    text = PARAMS.read_bytes()
-    return not kept and all(preset_text(path).encode() != text for path in presets)
+    return not kept and PARAMS.read_bytes() not in map(_text_or_none, presets)
+
+
+def _text_or_none(path: Path) -> bytes | None:
+    """As `preset_text`; None for one that is broken, as somebody's own may be."""
+    try:
+        return preset_text(path).encode()
+    except (UserError, OSError):
+        return None
 
 
 def _old_values() -> dict[str, Any]:

@@ -20,7 +20,8 @@ from sfc.proposals.refine import vote_on_all
 from sfc.training import distributed
 from sfc.walk.pseudo_labels import IrnReader, refine_images
 from stages._copies import check_paths
-from stages._labels import write_labels
+from stages._labels import LabelShards, label_shards
+from stages._scratch import Scratch
 from stages._stage import Param, device, progress, say, stage, workers, write_json
 
 
@@ -41,34 +42,52 @@ def main(
     distributed.start(target)
     records = read_manifest("out/manifest.csv", "out/classes.json").split("train")
     proposals = None if refine.proposals is None else _opened(refine.proposals, records)
-    # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
-    mine = equal_sizes(records, walk.batch_size)[distributed.rank() :: distributed.world_size()]
-    if pseudo_labels.refine == "irn":
-        say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
-        labels = _walked(mine, fusion, walk, target)
-    else:
-        say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
-        archive = LabelArchive("out/crf.zip")
-        labels = ((record.id, archive.read(record.id)) for batch in mine for record in batch)
-    if proposals is not None:
-        labels = _voted(labels, records, proposals, fusion, refine)
-    labels = progress(labels, total=sum(map(len, mine)), label="pseudo-labels")
-    counts = write_labels("out/pseudo_labels.zip", labels, ids=[record.id for record in records])
-    if distributed.is_main():
-        background, foreground = counts[0] / counts.sum(), counts[1:IGNORE].sum() / counts.sum()
-        facts = {
-            "split": "train",
-            "images": len(records),
-            "images_without_class": sum(not record.labels for record in records),
-            "refine": pseudo_labels.refine,
-            "background": float(background),
-            "foreground": float(foreground),
-        }
+    sections, inputs = [fusion, walk, pseudo_labels, refine], _inputs(pseudo_labels, refine)
+    with Scratch("pseudo_labels", sections=sections, inputs=inputs) as scratch:
+        # Whole batches are shared out, so that their make-up, and the bytes, do not depend on the number of processes.
+        shards = LabelShards(
+            scratch, label_shards(equal_sizes(records, walk.batch_size)), {"labels": "out/pseudo_labels.zip"}
+        )
+        if pseudo_labels.refine == "irn":
+            say(f"pseudo_labels: random walk of {walk.steps} steps in {len(records):,} images on {target}")
+            labels = _walked(shards.batches, fusion, walk, target)
+        else:
+            say(f"pseudo_labels: {len(records):,} label maps as the CRF left them")
+            archive = LabelArchive("out/crf.zip")
+            labels = ((record.id, archive.read(record.id)) for batch in shards.batches for record in batch)
         if proposals is not None:
-            facts["images_with_proposals"] = sum(record.id in proposals for record in records)
-        write_json("metrics/pseudo_labels.json", facts)
+            labels = _voted(labels, records, proposals, fusion, refine)
+        shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
+        counts = shards.join([record.id for record in records], counted="labels")
+        if distributed.is_main():
+            covered = None if proposals is None else sum(record.id in proposals for record in records)
+            write_json("metrics/pseudo_labels.json", _facts(records, pseudo_labels, counts, covered))
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
+
+
+def _inputs(pseudo_labels: PseudoLabels, refine: Refine) -> list[str]:
+    """The files and folders that the labels are made from."""
+    walked, voted = pseudo_labels.refine == "irn", refine.proposals is not None
+    found = ["out/manifest.csv", "out/classes.json"]
+    found += ["out/irn.safetensors"] if walked else ["out/crf.zip"]
+    found += ["out/cams"] if walked or voted else []
+    return found + ([refine.proposals] if voted else [])
+
+
+def _facts(
+    records: list[Record], pseudo_labels: PseudoLabels, counts: np.ndarray, covered: int | None
+) -> dict[str, str | int | float]:
+    """What the metrics file says; `covered` is the number of images with proposals, where there are any."""
+    facts = {
+        "split": "train",
+        "images": len(records),
+        "images_without_class": sum(not record.labels for record in records),
+        "refine": pseudo_labels.refine,
+        "background": float(counts[0] / counts.sum()),
+        "foreground": float(counts[1:IGNORE].sum() / counts.sum()),
+    }
+    return facts if covered is None else facts | {"images_with_proposals": covered}
 
 
 _RULE = {"foreground_power", "background", "whole_power"}  # of the walk; the rest of its section is the fusion

@@ -14,7 +14,7 @@ from sfc.report.page import report_page
 from stages._paper import PRODUCTS
 from stages._plots import filled_plots
 from stages._presets import flat, preset_paths, preset_text
-from stages._runs import WORKSPACE, read_run, revision, workspace
+from stages._runs import WORKSPACE, read_run, readable, revision, workspace
 from stages._stage import AllParams, output, stage
 
 TITLES = {product: title[0].upper() + title[1:] for product, title in PRODUCTS.items()}
@@ -43,14 +43,12 @@ def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Param
     for run in runs:
         if not run.metrics or not run.classes:
             raise UserError(f"{run.name}: no metrics or no out/label_stats.csv; run `dvc repro`, or `dvc pull` it")
-        if [row["class"] for row in run.classes] != [row["class"] for row in runs[0].classes]:
+        if [row.get("class") for row in run.classes] != [row.get("class") for row in runs[0].classes]:
             raise UserError(f"{run.name} and {runs[0].name} are of different classes; compare runs on one data set")
-    page = report_page(
-        runs,
-        titles=TITLES,
-        preset=_nearest_preset(runs[0].params),
-        plots=filled_plots(pipeline["plots"], reads, leave_out="out/gallery/"),
-    )
+    preset = _nearest_preset(runs[0].params)
+    with readable(", ".join(reads)):
+        plots = filled_plots(pipeline["plots"], reads, leave_out="out/gallery/")
+        page = report_page(runs, titles=TITLES, preset=preset, plots=plots)
     out = out or Path(COMPARISON if names else REPORT)
     with output(out) as path:
         path.write_text(page, encoding="utf-8")

@@ -29,6 +29,7 @@ from sfc.methods import load_cam_network
 from sfc.model_file import CAM, SEGMENTATION, ModelFacts, read_facts
 from sfc.segmentation.inference import labels_of, predict_labels
 from sfc.segmentation.models import load_segmenter
+from stages._errors import errors_as_lines
 from stages._stage import device, output, progress, say, workers
 from stages._use import look, look_options, project_params
 
@@ -69,7 +70,7 @@ def main(sources, folder, model, cam, labels, scales, flip, crf) -> None:
     An image that cannot be read is a line on the screen; the others are done, and the exit status is 1.
     """
     keep_freed_memory()
-    try:
+    with errors_as_lines():
         if cam and labels is None:
             raise UserError("--cam: CAMs are made of classes that are known; name them by --labels")
         images = find_images(sources, skip=folder)
@@ -80,8 +81,6 @@ def main(sources, folder, model, cam, labels, scales, flip, crf) -> None:
         job = _job(images, None if labels is None else known_classes(labels, images, facts.classes))
         started = time.monotonic()
         rows = _write_all(run(job), job, facts, folder)
-    except UserError as error:
-        raise click.ClickException(str(error)) from None
     seconds = time.monotonic() - started
     say(
         f"segment: {len(rows):,} images to {folder} in {seconds:.0f} s, {len(rows) / seconds:.3g} images per second"

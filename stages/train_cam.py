@@ -114,7 +114,7 @@ def _distribution_coefficients(
         damaged = (dc is None) == ("dc" in sections) or (dc is not None and dc.shape != (num_classes,))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage label_stats first") from None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: not what the stage label_stats writes; run it again") from None
     if fits and damaged:
         raise UserError(f"{path}: not what the stage label_stats writes for {num_classes} classes; run it again")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.forked import Forker
+
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # on tiny tensors more threads only wait for one another
@@ -17,6 +19,9 @@ def pytest_addoption(parser):
         default=str(ROOT.parent / "shared" / "golden"),
         help="folder with the inputs and outputs of the public implementations (*.npz)",
     )
+    parser.addoption("--kills", type=int, default=20, help="how often tests/pipeline/test_kills.py kills a stage")
+    parser.addoption("--damages", type=int, default=60, help="how many damages tests/pipeline/test_damage.py does")
+    parser.addoption("--attack-seed", type=int, default=0, help="which kills and damages, and when")
 
 
 @pytest.fixture
@@ -30,3 +35,10 @@ def golden(request):
         return np.load(folder / f"{name}.npz", allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def forker():
+    """Starts stages in processes of their own, in no time."""
+    with Forker() as forker:
+        yield forker

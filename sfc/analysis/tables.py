@@ -56,8 +56,30 @@ def read_rates(path: Path | str, split: str, classes: Sequence[str]) -> dict[str
         return found
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage evaluate@cam first") from None
-    except (ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not what evaluate@cam writes of these classes; run it again") from None
+
+
+def read_gradients(path: Path | str, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Mean gradient on the logit of each class over the training, as train_cam has written it in intervals.
+
+    Returns:
+        "positive" and "negative" -> (C,) in -1..1, NaN where unknown.
+
+    Raises:
+        UserError: no such table, or one of other classes.
+    """
+    sides = ("positive", "negative")
+    try:
+        forms, unknown = {"class": str, **dict.fromkeys(sides, np.float64)}, {side: [""] for side in sides}
+        # a class may be called 7 or null
+        table = pd.read_csv(path, dtype=forms, keep_default_na=False, na_values=unknown)
+        means = table.groupby("class")[list(sides)].mean().loc[list(classes)]
+        return {side: means[side].to_numpy() for side in sides}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage train_cam first") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not what train_cam writes of these classes; run it again") from None
 
 
 def write_rates(

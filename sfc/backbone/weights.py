@@ -52,6 +52,11 @@ def load_backbone_weights(backbone: Trunk, weights: str) -> None:
     backbone.load_state_dict(state, strict=False)
 
 
+def is_weights_file(weights: str) -> bool:
+    """Whether `weights` of a trunk names a file, and no weights of torchvision or timm."""
+    return weights.endswith(".safetensors") or os.path.exists(weights)
+
+
 def _pretrained(backbone: Trunk) -> dict[str, Tensor]:
     if not isinstance(backbone, TimmTrunk):
         raise UserError(
@@ -62,7 +67,7 @@ def _pretrained(backbone: Trunk) -> dict[str, Tensor]:
 
 
 def _read_weights(weights: str) -> dict[str, Tensor]:
-    if weights.endswith(".safetensors") or os.path.exists(weights):
+    if is_weights_file(weights):
         if not os.path.isfile(weights):
             raise UserError(f"{weights}: no such weights file; put it there or set backbone.weights to none")
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfc.calibration.network import CamNetwork
 from sfc.calibration.objective import Objective
+from sfc.config import SECTIONS
 from sfc.config_types import Section
 from sfc.errors import UserError
 
@@ -67,3 +68,23 @@ class Method:
                 raise UserError(f"method {self.name}: {field} is {names!r}; give a tuple of names, none of them loss")
         if not set(self.network.fused) <= set(self.network.kinds):
             raise UserError(f"method {self.name}: fused {self.network.fused} are not among kinds {self.network.kinds}")
+
+
+def registry(*methods: Method) -> dict[str, Method]:
+    """The methods by name.
+
+    Raises:
+        UserError: two have one name, or one name of a section means two things.
+    """
+    found: dict[str, Method] = {}
+    sections: dict[str, tuple[str, type[Section]]] = {name: ("all", model) for name, model in SECTIONS.items()}
+    for method in methods:
+        if method.name in found:
+            raise UserError(f"method {method.name}: there are two of this name; rename one of them")
+        found[method.name] = method
+        for name, model in method.sections.items():
+            other, known = sections.setdefault(name, (method.name, model))
+            if name == "fusion" or other == "all" or known is not model:
+                of = "params.yaml" if name == "fusion" or other == "all" else f"method {other}"
+                raise UserError(f"method {method.name}: its section {name} is one of {of} already; rename it")
+    return found

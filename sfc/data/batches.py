@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from sfc.data.negatives import BatchMix
 from sfc.errors import UserError
 from sfc.randomness import generator
+
+GRACE = 30  # seconds that a worker serves on after SIGTERM
 
 
 def batches(
@@ -39,7 +42,7 @@ def batches(
         workers: processes that decode; 0 decodes in this one.
 
     Raises:
-        UserError: fewer images than one batch, or fewer images in a batch than processes.
+        UserError: fewer images than one batch, or fewer images in a batch than processes; and what a sample raises.
     """
     if mix.batch_size < world:
         raise UserError(f"batch_size {mix.batch_size} cannot be shared among {world} processes; start fewer")
@@ -50,11 +53,17 @@ def batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_serve_on,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def _serve_on(worker: int) -> None:
+    """Keep a worker at work after SIGTERM, which reaches all processes at once: the training wants to end its step."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 class _Caught(Dataset):

@@ -144,7 +144,7 @@ def _read_names(path: Path | str, what: str) -> tuple[str, ...]:
         names = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run prepare first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a list of {what} ({error}); rerun prepare") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: not a list of {what}; rerun prepare")

@@ -12,7 +12,7 @@ from sfc.errors import UserError
 
 
 class Confusion:
-    """Pixel counts over a stream of images; `add` may be called from several threads.
+    """Pixel counts over a stream of images; pickles, and `add` may be called from several threads.
 
     Attributes:
         matrix: (K, K) int64, rows ground truth, columns prediction, background first.
@@ -54,6 +54,20 @@ class Confusion:
             self.matrix += counts
             self.images += counts.sum(1) > 0
             self.undecided += int(undecided.sum())
+
+    def merge(self, other: Confusion) -> None:
+        """Count the images that another process has counted, too."""
+        for id, image in other.per_image.items():
+            self.per_image[id] = self.per_image.get(id, 0) + image
+        self.matrix += other.matrix
+        self.images += other.images
+        self.undecided += other.undecided
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
 
 
 def same_size(id: str, truth: np.ndarray, size: tuple[int, ...]) -> None:

@@ -21,6 +21,7 @@ class LabelTally:
 
     Attributes:
         confusions: the confusion matrix, under "labels".
+        counters: all that was counted, which other processes' may be merged into.
         stands_for: "labels".
     """
 
@@ -30,6 +31,7 @@ class LabelTally:
         self.archive = archive
         self.main = Confusion(num_classes)
         self.confusions = {self.stands_for: self.main}
+        self.counters = [self.main]
 
     def add(self, record: Record) -> None:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""
@@ -50,6 +52,7 @@ class CamTally:
 
     Attributes:
         confusions: of every map of `CamRule` under the fixed background rule.
+        counters: all that was counted, which other processes' may be merged into.
         stands_for: the one of them that stands for the product, `CamRule.main`; its matrix is `main`.
     """
 
@@ -59,6 +62,7 @@ class CamTally:
         self.confusions = {name: Confusion(num_classes) for name in rule.maps}
         self._sweeps = {name: ThresholdSweep(num_classes, thresholds) for name in rule.maps}
         self.main = self.confusions[rule.main]
+        self.counters = [*self.confusions.values(), *self._sweeps.values()]
 
     def add(self, record: Record) -> None:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""

@@ -23,7 +23,7 @@ def sweep_thresholds(start: float, stop: float, step: float) -> list[float]:
 
 
 class ThresholdSweep:
-    """Confusion matrices at all T thresholds from one histogram; `add` may be called from several threads.
+    """Confusion matrices at all T thresholds from one histogram; pickles, and `add` may be called from several threads.
 
     At threshold t a pixel has the class of its strongest map if that is above t, else it is background: the argmax
     over [t, maps]. So it is enough to count pixels by truth, strongest class and number of thresholds passed.
@@ -59,6 +59,16 @@ class ThresholdSweep:
         known_values(counts.sum((1, 2)), len(self._counts), f"the mask of {id}")
         with self._lock:
             self._counts[:, list(classes)] += counts[: len(self._counts)]
+
+    def merge(self, other: ThresholdSweep) -> None:
+        """Count the images that another process has counted, too, at the same thresholds."""
+        self._counts += other._counts
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
 
     def matrices(self) -> np.ndarray:
         """(T, K, K) int64 confusion matrices, one a threshold."""

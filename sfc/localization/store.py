@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class CamWriter:
         scales: image scales, one map each.
         ids: all images, in the order of the store. The bytes depend on nothing but the arguments and the maps.
         fused: the kinds whose sum stands for the method.
+        appear: a context manager, from a shard's path to the one it is written to meanwhile.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class CamWriter:
         scales: Sequence[float],
         ids: Sequence[str],
         fused: Sequence[str],
+        appear: Callable[[Path], AbstractContextManager[Path]] = nullcontext,
     ):
         self.folder = Path(folder)
         self._index = {"kinds": list(kinds), "fused": list(fused), "scales": list(scales), "ids": list(ids)}
         self.shards = [list(ids[i : i + SHARD]) for i in range(0, len(ids), SHARD)]
+        self._appear = appear
         self._shard_of = _shard_numbers(ids)
         self._pending: dict[int, dict[str, Sequence[np.ndarray]]] = {}
 
@@ -62,12 +66,17 @@ class CamWriter:
         pending[id] = maps
         if len(pending) == len(self.shards[shard]):
             arrays = {_key(id, s): np.ascontiguousarray(m) for id, maps in pending.items() for s, m in enumerate(maps)}
-            save_file(arrays, _shard_path(self.folder, shard))
+            with self._appear(shard_path(self.folder, shard)) as path:
+                save_file(arrays, path)
             del self._pending[shard]
 
-    def finish(self) -> None:
-        """Write the index, which makes the folder a store."""
-        (self.folder / "index.json").write_text(json.dumps(self._index) + "\n", encoding="utf-8")
+    def finish(self, folder: Path | None = None) -> None:
+        """Write the index, which makes a folder with all shards a store.
+
+        Args:
+            folder: another one than the shards were written to.
+        """
+        (folder or self.folder).joinpath("index.json").write_text(json.dumps(self._index) + "\n", encoding="utf-8")
 
 
 class CamStore:
@@ -101,13 +110,13 @@ class CamStore:
         shard = self._shard_of[id]
         try:
             if shard not in self._files:
-                self._files[shard] = safe_open(_shard_path(self.folder, shard), framework="numpy")
+                self._files[shard] = safe_open(shard_path(self.folder, shard), framework="numpy")
             maps = [self._files[shard].get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
             if any(array.ndim != 4 or len(array) != len(self.kinds) for array in maps):
                 raise ValueError("maps of another form than index.json says")
             return maps
         except (OSError, SafetensorError, AttributeError, TypeError, ValueError) as error:
-            path = _shard_path(self.folder, shard)
+            path = shard_path(self.folder, shard)
             raise UserError(f"{path}: cannot read image {id} ({error}); run infer_cam again") from None
 
     def maps_of(self, record: Record) -> list[np.ndarray]:
@@ -153,7 +162,7 @@ def _read_index(path: Path) -> dict[str, tuple]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent}: no CAMs here; run the stage that makes them (dvc repro infer_cam)") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run infer_cam again") from None
     index = index if isinstance(index, dict) else {}
     forms = {"kinds": str, "fused": str, "scales": int | float, "ids": str}
@@ -174,5 +183,6 @@ def _key(id: str, scale: int) -> str:
     return f"{id}/{scale}"
 
 
-def _shard_path(folder: Path, shard: int) -> Path:
+def shard_path(folder: Path, shard: int) -> Path:
+    """The file of a shard in a store's folder."""
     return folder / f"{shard:05d}.safetensors"

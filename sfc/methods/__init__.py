@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sfc.calibration.method import Method
+from sfc.calibration.method import Method, registry
 from sfc.calibration.network import CamNetwork
 from sfc.data.images import class_palette
 from sfc.methods.base import BASE
@@ -16,7 +16,7 @@ from sfc.methods.sfc import SFC
 from sfc.methods.sipe import SIPE
 from sfc.model_file import CAM, ModelFacts, load_model, save_model
 
-METHODS: dict[str, Method] = {method.name: method for method in (BASE, SIPE, SFC)}
+METHODS: dict[str, Method] = registry(BASE, SIPE, SFC)
 
 
 def save_cam_network(

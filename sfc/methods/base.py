@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor
 
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork
 from sfc.calibration.objective import Objective, batch_images, total
-from sfc.config_types import Section
+from sfc.config_types import Section, Whole
 
 
 class BaseParams(Section):
     """What Base alone reads."""
 
-    pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
+    pcm_iters: Whole  # 0: no pixel correlation
     bkg_before_pcm: bool
 
 

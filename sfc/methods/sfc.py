@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from sfc.calibration import cams, losses, measures
@@ -16,7 +15,7 @@ from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
 from sfc.calibration.objective import Objective, batch_images, total
 from sfc.config import Dc, Ibr
-from sfc.config_types import Fraction, NonNegative, Positive, Section
+from sfc.config_types import Fraction, NonNegative, Positive, Section, Whole
 from sfc.training import distributed
 
 MEASURES = (
@@ -42,7 +41,7 @@ class SfcPrototype(Section):
 class SfcParams(Section):
     """Network and prototypes of SFC."""
 
-    pcm_iters: Annotated[int, Field(ge=0)]  # 0: no pixel correlation
+    pcm_iters: Whole  # 0: no pixel correlation
     bkg_before_pcm: bool
     proto_norm: Literal["max", "none"]
     prototype: SfcPrototype

@@ -109,7 +109,7 @@ def _load(root: Path, name: str, split: str) -> COCO:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
             coco = COCO(str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
     _check_form(path, coco)
     if not os.path.isdir(root / name):

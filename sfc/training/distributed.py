@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sfc.errors import UserError
+
+T = TypeVar("T")
 
 
 def start(device: torch.device) -> None:
@@ -39,6 +42,24 @@ def is_main() -> bool:
 def barrier() -> None:
     if dist.is_initialized():
         dist.barrier()
+
+
+def from_main(value: T) -> T:
+    """What the main process has, on all processes; small, since it is pickled."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process has, in rank order, on the main one; an empty list on the others. It is pickled."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * world_size() if is_main() else None
+    dist.gather_object(value, values)
+    return values or []
 
 
 def share(count: int) -> slice:

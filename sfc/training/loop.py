@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 from sfc.errors import UserError
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    """A training was asked to end before its last step; `step` is where the next start goes on, None if it cannot."""
+
+    def __init__(self, step: int | None):
+        super().__init__(step)
+        self.step = step
 
 
 def train(
@@ -27,6 +36,7 @@ def train(
     checkpoint: Checkpoint | None,
     progress: Callable[..., Iterable],
     watch: Callable[[dict[str, float]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
     log_every: int = 10,
 ) -> list[dict[str, float]]:
     """Train `objective` in place for `steps` steps, or for what is left of them after the checkpoint.
@@ -41,6 +51,8 @@ def train(
         precision: "bf16" runs the objective under bfloat16 autocast, "fp32" does not.
         progress: wraps an iterable of known `total`, e.g. with a progress bar.
         watch: called with each row of the curve when it is there.
+        stop: asked after each step whether to save a checkpoint and end; of several processes the main one alone
+            listens, and the others lose touch with it.
         log_every: steps in one row of the curve.
 
     Returns:
@@ -48,28 +60,29 @@ def train(
 
     Raises:
         UserError: a loss is not finite.
+        Stopped: `stop` said so.
     """
     run = _Run(objective, optimiser, log_every, watch)
     first = run.resume(checkpoint)
     model = _parallel(objective, device)
     objective.train()
     initial_lr = [group.setdefault("initial_lr", group["lr"]) for group in optimiser.param_groups]
-    feed = batches(first) if first < steps else iter(())
-    for step in progress(range(first, steps), total=steps - first, label="training"):
-        batch = {name: value.to(device, non_blocking=True) for name, value in next(feed).items()}
-        factor = lr_factor(step)
-        for group, lr in zip(optimiser.param_groups, initial_lr, strict=True):
-            group["lr"] = lr * factor
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            losses = model(batch)
-        optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(objective.parameters(), clip_norm)
-        optimiser.step()
-        run.log(step + 1, losses, last=step + 1 == steps)
-        if checkpoint is not None and step + 1 < steps and distributed.is_main() and checkpoint.due():
-            checkpoint.save(run.state(step + 1))
+    with closing(batches(first)) if first < steps else nullcontext() as feed:
+        for step in progress(range(first, steps), total=steps - first, label="training"):
+            batch = {name: value.to(device, non_blocking=True) for name, value in next(feed).items()}
+            factor = lr_factor(step)
+            for group, lr in zip(optimiser.param_groups, initial_lr, strict=True):
+                group["lr"] = lr * factor
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                losses = model(batch)
+            optimiser.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(objective.parameters(), clip_norm)
+            optimiser.step()
+            run.log(step + 1, losses, last=step + 1 == steps)
+            if step + 1 < steps and distributed.is_main():
+                run.keep(step + 1, checkpoint, ending=stop is not None and stop())
     return run.rows
 
 
@@ -105,6 +118,14 @@ class _Run:
         if self._watch is not None:
             self._watch(self.rows[-1])
 
+    def keep(self, step: int, checkpoint: Checkpoint | None, *, ending: bool) -> None:
+        """Save a checkpoint where it is time, or before the end."""
+        saved = False
+        if checkpoint is not None and (ending or checkpoint.due()):
+            saved = checkpoint.save(self.state(step))
+        if ending:
+            raise Stopped(step if saved else None)
+
     def state(self, step: int) -> dict:
         return {
             "step": step,
@@ -116,16 +137,25 @@ class _Run:
         }
 
     def resume(self, checkpoint: Checkpoint | None) -> int:
-        """Load the checkpoint's state and return the step to go on from; 0 where there is none."""
-        state = checkpoint.load() if checkpoint is not None else None
-        if state is None:
+        """Load the checkpoint's state and return the step to go on from; 0 where there is none.
+
+        The main process chooses the state, since other experiments may save and clear away meanwhile.
+        """
+        if checkpoint is None:
             return 0
+        state = checkpoint.load() if distributed.is_main() else None
+        step = distributed.from_main(None if state is None else state["step"])
+        if step is None:
+            return 0
+        if state is None and (state := checkpoint.load(step)) is None:
+            raise UserError(f"the processes do not see one scratch checkpoint of step {step}; start again")
         self._objective.load_state_dict(state["objective"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.rows, self._count = state["rows"], state["count"]
         device = next(self._objective.parameters()).device
         self._sums = None if state["sums"] is None else state["sums"].to(device)
-        return state["step"]
+        checkpoint.resumed(step)
+        return step
 
 
 def synchronised(objective: nn.Module) -> nn.Module:

@@ -20,10 +20,16 @@ NO_DEPENDENCY = {
     "sfc",
     "sfc.errors",
     "sfc.memory",
+    "sfc.sealed",
+    "sfc.storage",
     "stages",
     "stages._stage",
     "stages._copies",
+    "stages._ending",
+    "stages._errors",
     "stages._gpu",
+    "stages._lock",
+    "stages._scratch",
     *(f"sfc.{name}" for name in CONFIG),
 }
 
@@ -73,7 +79,7 @@ def test_imports_of_the_library_stand_at_the_top():
     assert late == []  # else the test above would not see them
 
 
-TOP = {*CONFIG, "errors", "memory", "randomness"}
+TOP = {*CONFIG, "errors", "memory", "randomness", "sealed", "storage"}
 NETWORKS = {"backbone", "model_file"}
 MAY_IMPORT = {
     "backbone": TOP,
@@ -146,7 +152,7 @@ def test_declared_params_of_evaluate_are_asked_for(imported):
 def test_commands_hold_nothing_that_depends_on_the_machine(stage):
     launcher, _, rest = spec(stage)["cmd"].partition(" -m ")
     # these would do all the work in every process
-    alone = stage in ("prepare", "label_stats", "crf", "evaluate", "analyse", "report")
+    alone = stage in ("prepare", "label_stats", "analyse", "report")
     assert launcher == ("python" if alone else r"\${SFC_LAUNCH:-python}")
     assert rest == (f"stages.{stage} ${{key}}" if stage == "evaluate" else f"stages.{stage}")
 

@@ -1,5 +1,6 @@
 """The paper's tables: DVC's real queue and workers on a pipeline whose stages only look at params and a data file."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from stages import _queue, paper_tables
 from tests.pipeline.project import ROOT, Project
 
 PIPELINE = """
@@ -49,7 +52,8 @@ if sys.argv[1] == "train":
     score += 2 * train["random_seed"] + len(open(params["dataset"]["root"]).read())
     pathlib.Path("out/cam.safetensors").write_text(str(score))
 else:
-    score = float(pathlib.Path("out/cam.safetensors").read_text()) + params["fusion"][train["method"]]["eval"]["w"]
+    offset = params["fusion"][train["method"]]["eval"]["bg_offset"]
+    score = float(pathlib.Path("out/cam.safetensors").read_text()) + offset
     pathlib.Path(f"out/gallery_{sys.argv[1]}").write_text(str(score))
     pathlib.Path("metrics").mkdir(exist_ok=True)
     maps = enumerate(("classifier", "prototype", "sum"))
@@ -58,15 +62,14 @@ else:
     metrics = {"train": {"images": 7, "protocol": "fixed", "baseline_all_background": 3.0, **found}}
     pathlib.Path(f"metrics/evaluate_{sys.argv[1]}.json").write_text(json.dumps(metrics))
 """
-PARAMS = {
-    "dataset": {"kind": "voc", "root": "data"},
-    "train_cam": {"method": "sfc", "random_seed": 10, "lr": 1e-4},
-    "ibr": {"n": 4},
-    "msdw": {"w_proto": 1.6, "w_scale": 0.8, "dc_proto": True, "dc_scale": True},
-    "fusion": {method: {"eval": {"w": 0.0}} for method in ("base", "sipe", "sfc")},
-    "seg": {"model": "deeplabv2", "backbone": {"arch": "resnet101"}},
-    "evaluate": {"class_sets": {"many": ["a"]}},
-}
+PARAMS = yaml.safe_load((ROOT / "presets" / "voc12.yaml").read_text())
+PARAMS["dataset"]["root"] = "data"
+for section in ("train_cam", "irn", "seg"):
+    PARAMS[section]["backbone"]["weights"] = "none"
+for method in ("base", "sipe", "sfc"):
+    PARAMS["fusion"][method]["eval"]["bg_offset"] = 0.0
+PARAMS["msdw"] |= {"w_proto": 1.6, "w_scale": 0.8, "dc_proto": True, "dc_scale": True}
+PARAMS["evaluate"]["class_sets"] = {"many": ["person"]}
 SCORE = 40 + 4 + 16 + 0.8 + 1.5 + 1  # of setting V with seed 0
 
 
@@ -170,7 +173,7 @@ def test_main_results_are_of_the_map_that_stands_for_each_method(project):
         assert f"| {method} | CAM | train | 1 | {SCORE + 2:.1f} |" in text
         assert f"| {method} | segmentation | train | 1 | {SCORE:.1f} |" in text
     params = yaml.safe_load((project.root / "params.yaml").read_text())
-    params["fusion"]["base"]["eval"]["w"] = 1.0
+    params["fusion"]["base"]["eval"]["bg_offset"] = 1.0
     (project.root / "params.yaml").write_text(yaml.safe_dump(params))
     listed = tables(project, "--main", "--products", "cam,seg", "--seeds", "1", "--dry-run").stdout.splitlines()
     assert [line.split()[1:3] for line in listed] == [["to", "run"], ["done", "train_cam.method=sipe"],
@@ -216,6 +219,49 @@ def test_an_experiment_that_fails_says_so_and_is_run_again(project):
     assert ran(project).count("train sfc 1") == 1
 
 
+def test_where_all_failed_no_empty_table_is_written(project):
+    (project.root / "broken").write_text("")
+    done = tables(project, *V, status=1)
+    assert "1 of 1 experiments failed; dvc queue logs NAME says why" in done.stderr
+    assert not (project.root / "bench").exists()
+
+
+def test_params_that_no_experiment_could_run_with_are_refused_before_anything_is_queued(project, monkeypatch):
+    monkeypatch.chdir(project.root)
+    (project.root / "w.pth").touch()
+    params = (project.root / "params.yaml").read_text()
+    for section, name, value, said in [
+        ("train_cam", "lr", -0.1, "params.yaml: param train_cam.lr: input should be greater than 0 (got -0.1)"),
+        ("cam", "pcm_iters", 1, "params.yaml, as sipe changes it: cam.pcm_iters: method sipe has no pixel correlation"),
+        ("seg", "backbone", "w.pth", "seg.backbone.weights: w.pth would not be in an experiment's copy of the project"),
+        (
+            "irn",
+            "backbone",
+            "w.safetensors",
+            "irn.backbone.weights: w.safetensors would not be in an experiment's copy",
+        ),
+    ]:
+        spoilt = yaml.safe_load(params)
+        spoilt[section][name] = spoilt[section][name] | {"weights": value} if name == "backbone" else value
+        (project.root / "params.yaml").write_text(yaml.safe_dump(spoilt))
+        done = CliRunner().invoke(paper_tables.main, ["--main", "--products", "cam", "--seeds", "1", "--dry-run"])
+        assert done.exit_code == 1
+        assert done.output.startswith(f"Error: {said}")
+        assert len(done.output.splitlines()) == 1
+    assert "No experiment tasks" in project.dvc("queue", "status")
+
+
+def test_an_interrupt_that_is_swallowed_ends_the_command_all_the_same():
+    before = signal.getsignal(signal.SIGTERM)
+    with _queue.interruptible():
+        with contextlib.suppress(KeyboardInterrupt):  # as code of DVC's may
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        with pytest.raises(KeyboardInterrupt):
+            _queue.states()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def ignore_interrupts():
     """As a script's background job, which inherits that SIGINT is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -252,9 +298,8 @@ def test_the_next_start_goes_on(project, by, stopped):
 def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
     before = state(project)
     command = [sys.executable, "-m", "stages.paper_tables", "--tables", "4"]
-    process = subprocess.Popen(
-        command, cwd=project.root, env=project.env, stderr=subprocess.DEVNULL, preexec_fn=ignore_interrupts
-    )
+    said_to = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=project.root, env=project.env, preexec_fn=ignore_interrupts, **said_to)
 
     def queueing():
         return [p for p in psutil.process_iter(["cmdline", "cwd"])
@@ -264,7 +309,9 @@ def test_stopped_while_it_queues_it_leaves_the_workspace_alone(project, by):
     while not subprocess.run(edited, stderr=subprocess.DEVNULL, check=False).returncode:  # until DVC puts edits aside
         assert process.poll() is None
     os.kill(process.pid, by)
-    assert process.wait(60) != 0
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert by == signal.SIGKILL or "interrupted; no experiment runs, and what is queued stays queued" in said
     psutil.wait_procs(queueing(), timeout=60)
     assert state(project) == before
     assert project.git("stash", "list") == ""

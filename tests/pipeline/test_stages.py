@@ -156,7 +156,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(real, clone):
         cwd=clone.root, env=clone.env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     scratch = clone.root / ".scratch" / "train_cam"
-    while killed.poll() is None and not list(scratch.glob("*/last.pt")):
+    while killed.poll() is None and not list(scratch.glob("*/*.pt.sha256")):
         time.sleep(0.005)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
@@ -166,5 +166,5 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(real, clone):
     steps_left = max(int(total) for total in re.findall(r"/(\d+) \[", output))
     assert 0 < steps_left < tiny.STEPS
     assert clone.lock()["train_cam"]["outs"] == real.lock()["train_cam"]["outs"]
-    assert not list(scratch.glob("*/last.pt"))
+    assert not list(scratch.glob("*/*.pt.sha256"))
     assert clone.git("status", "--short") == ""

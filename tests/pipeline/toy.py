@@ -16,7 +16,7 @@ def add(root: Path) -> None:
     registry = root / "sfc/methods/__init__.py"
     line, _, _ = registered.partition("\n")
     text = registry.read_text().replace("from sfc.methods.base", f"{line}\nfrom sfc.methods.base")
-    registry.write_text(re.sub(r"(for method in \(.*)\)", r"\1, PEAK)", text))
+    registry.write_text(re.sub(r"(registry\(.*)\)", r"\1, PEAK)", text))
     params = yaml.load(root / "params.yaml")
     params["train_cam"]["method"] = "peak"
     params["fusion"].update(own.pop("fusion"))

@@ -136,3 +136,18 @@ def test_a_method_with_one_kind_of_cam(project):
     found = run()
     assert "sum" not in found
     assert {row["product"] for row in rows("analyse_rates")} == {"classifier CAM"}
+
+
+@pytest.mark.parametrize("name", ["train_cam_gradients", "evaluate_cam_per_class"])
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"a,b\n1,2\n", b"\xff\xfe\x00", b"step,class,positive,negative\n2,ant,x,0\n"]
+)
+def test_a_damaged_table_is_one_line(project, name, content):
+    write_inputs(masked=range(6))
+    run()
+    Path(f"plots/{name}.csv").write_bytes(content)
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert f"Error: plots/{name}.csv: not what " in result.output.splitlines()[-1]
+    Path(f"plots/{name}.csv").unlink()
+    assert f"Error: plots/{name}.csv: no such file; run the stage" in CliRunner().invoke(main).output

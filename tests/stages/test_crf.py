@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
@@ -13,7 +14,10 @@ from sfc.dense_crf import refine_cams
 from sfc.fusion import fuse, normalise_scales
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamWriter
+from stages import _labels, crf
+from stages._labels import SMALLEST
 from stages.crf import main
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 CRF = {
@@ -33,15 +37,20 @@ FUSION = {"weights": {"classifier": 1.0, "prototype": 0.7}, "fg_gain": 2.0, "bg_
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder in which crf can run; returns the records and each one's raw maps."""
+    return make_project(tmp_path, monkeypatch, [(0,), (0, 1), (), (1,), (1,)])
+
+
+def make_project(tmp_path, monkeypatch, shown):
+    """Of images that show these classes, the last one not for training."""
     pytest.importorskip("pydensecrf")
     monkeypatch.chdir(tmp_path)
     Path("out/cams").mkdir(parents=True)
     rng = np.random.default_rng(0)
     records, maps = [], {}
-    for i, labels in enumerate([(0,), (0, 1), (), (1,), (1,)]):
+    for i, labels in enumerate(shown):
         path = Path(f"{i}.png")
         Image.fromarray(rng.integers(0, 256, (20, 26 + i, 3), dtype=np.uint8)).save(path)
-        split = "train" if i < 4 else "val"
+        split = "train" if i < len(shown) - 1 else "val"
         records.append(Record(f"im{i}", split, path, None, 20, 26 + i, labels, "", "table"))
         maps[f"im{i}"] = [rng.random((2, 1 + len(labels), 2, 2), dtype=np.float32)]
     write_manifest(Manifest(tuple(records), ("cat", "dog")), "out/manifest.csv", "out/classes.json")
@@ -112,6 +121,26 @@ def test_same_bytes_again_over_read_only_results(project, monkeypatch):
         path.chmod(0o444)
     assert CliRunner().invoke(main).exit_code == 0
     assert [path.read_bytes() for path in paths] == first
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_same_bytes_from_several_processes(tmp_path, monkeypatch):
+    make_project(tmp_path, monkeypatch, [(0,), (0, 1), ()] * SMALLEST)  # three shards
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    paths = [Path("out/crf.zip"), Path("out/confident.zip"), Path("metrics/crf.json")]
+    assert CliRunner().invoke(main).exit_code == 0
+    first = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    launched("stages.crf", processes=2)
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_goes_on_at_the_shard(project, monkeypatch):
+    monkeypatch.setenv("SFC_WORKERS", "1")
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    outputs = ["out/crf.zip", "out/confident.zip", "metrics/crf.json"]
+    goes_on_after_a_kill(monkeypatch, crf, outputs, shards=4, archives=2)
 
 
 def test_cams_of_other_classes_are_one_line(project, monkeypatch):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
@@ -14,6 +15,7 @@ from sfc.example_archive import ExampleArchive
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
 from stages.evaluate import main
+from tests.stages.running import launched
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -205,6 +207,24 @@ def test_equal_bytes_when_run_again_with_any_number_of_workers(project, monkeypa
         ]
         runs.append({path.name: path.read_bytes() for path in files})
     assert len(runs[0]) == 10
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_equal_bytes_with_any_number_of_processes(project):
+    project.cams()
+    project.write()
+    runs = []
+    for launch in (None, 3):
+        if launch is None:
+            assert project.run("cam").exit_code == 0
+        else:
+            launched("stages.evaluate", "cam", processes=launch)
+        files = [p for name in ("metrics", "plots", "out/gallery") for p in (project.folder / name).rglob("*.*")]
+        runs.append({path.name: path.read_bytes() for path in files})
+        for path in files:
+            path.unlink()
+    assert len(runs[0]) == 4
     assert runs[0] == runs[1]
 
 

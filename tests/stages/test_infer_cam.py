@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +10,13 @@ from PIL import Image
 
 from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD
 from sfc.data.images import normalise
+from sfc.localization import store
 from sfc.localization.store import SHARD, CamStore
 from sfc.methods import load_cam_network
+from stages import infer_cam
 from stages.infer_cam import main
-from tests.stages.cam_project import ROOT, write_cam_project
+from tests.stages.cam_project import write_cam_project
+from tests.stages.running import goes_on_after_a_kill, launched
 
 
 @pytest.fixture
@@ -31,14 +31,6 @@ def set_cam(name, value):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["cam"][name] = value
     Path("params.yaml").write_text(yaml.safe_dump(params))
-
-
-def _launch(processes):
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.infer_cam"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
 
 
 def _bytes(folder):
@@ -96,6 +88,12 @@ def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
     assert _bytes(tmp_path) == first
 
 
+def test_goes_on_at_the_shard(tmp_path, run, monkeypatch):
+    write_cam_project(tmp_path, 8)
+    monkeypatch.setattr(store, "SHARD", 2)
+    goes_on_after_a_kill(monkeypatch, infer_cam, ["out/cams", "metrics/infer_cam.json"], shards=4)
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
     write_cam_project(tmp_path, SHARD + 3)
@@ -105,7 +103,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path, run):
     torch.set_num_threads(threads)
     alone = _bytes(tmp_path)
     assert len(alone) == 3  # two shards and the index
-    _launch(2)
+    launched("stages.infer_cam", processes=2)
     assert _bytes(tmp_path) == alone
 
 

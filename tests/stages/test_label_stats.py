@@ -64,6 +64,21 @@ def test_stage(project):
     assert metrics["images_per_class"] == {"largest": 9, "smallest": 1}
 
 
+def test_a_section_that_the_pipeline_does_not_declare_is_named(project):
+    text = (ROOT / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(text)
+    run()
+    pipeline = yaml.safe_load(text)
+    declared = pipeline["stages"]["label_stats"]["params"]
+    pipeline["stages"]["label_stats"]["params"] = [name for name in declared if name not in ("sfc", "msdw")]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: dvc.yaml: the params of label_stats lack sfc, msdw, which method sfc reads")
+    (project / "dvc.yaml").write_text("stages: {}")  # somebody's own pipeline
+    run()
+
+
 @pytest.mark.parametrize("c_ibr", ["simulate", 3.0])
 def test_other_ways_to_c_ibr(project, c_ibr):
     write_params(project, c_ibr=c_ibr)

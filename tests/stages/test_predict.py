@@ -1,9 +1,6 @@
 """Stage predict: manifest order, any number of processes, no ground truth."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +9,10 @@ import torch
 from click.testing import CliRunner
 
 from sfc.label_archive import LabelArchive
+from stages import _labels, predict
 from stages.predict import main
-from tests.stages.predict_project import ROOT, SIZES, set_predict, write_model, write_project
+from tests.stages.predict_project import SIZES, set_predict, write_model, write_project
+from tests.stages.running import goes_on_after_a_kill, launched
 
 
 @pytest.fixture
@@ -65,12 +64,13 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     assert done.exit_code == 0, done.output
     alone = Path("out/predictions.zip").read_bytes()
     Path("out/predictions.zip").unlink()
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.predict"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    launched("stages.predict", processes=2)
     assert Path("out/predictions.zip").read_bytes() == alone
+
+
+def test_goes_on_at_the_shard(project, monkeypatch):
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    goes_on_after_a_kill(monkeypatch, predict, ["out/predictions.zip", "metrics/predict.json"], shards=4)
 
 
 @pytest.mark.parametrize("classes", [("cat", "dog", "cow"), ("dog", "cat")])

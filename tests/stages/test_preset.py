@@ -57,6 +57,22 @@ def test_without_a_name_lists_all(project):
     assert "as released" in lines[3]
 
 
+def test_a_broken_preset_of_ones_own_stands_in_nobodys_way(project):
+    (project.parent / "presets/mine.yaml").write_bytes(b"# \xff\xfe")
+    (project.parent / "presets/other.yaml").mkdir()
+    (project.parent / "presets/third.yaml").write_text("# Third.\ntrain_cam: [")
+    lines = {line.split()[0]: line for line in run().stdout.splitlines()}
+    assert len(lines) == 10
+    assert "(cannot be read: presets/mine.yaml: not UTF-8 text" in lines["mine"]
+    assert "(cannot be read: " in lines["other"]
+    assert lines["third"].endswith("Third")
+    project.write_text(project.read_text() + "# mine\n")
+    assert "params.yaml has edits that git does not have" in run("voc12", code=1).output
+    run("voc12", "--force")
+    for name in ("mine", "other", "third"):
+        assert len(run(name, code=1).output.splitlines()) == 1
+
+
 def test_writes_the_preset_and_prints_each_change(project):
     result = run("voc12_paper")
     assert project.read_text() == preset.preset_text(ROOT / "presets/voc12_paper.yaml")

@@ -1,9 +1,6 @@
 """Stage pseudo_labels: both refinements, manifest order, any number of processes."""
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -20,7 +17,9 @@ from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.irn.network import IrnNetwork, save_irn
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.localization.store import CamWriter
+from stages import _labels, pseudo_labels
 from stages.pseudo_labels import main
+from tests.stages.running import goes_on_after_a_kill, launched
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(24, 40), (40, 24), (24, 40), (9, 30), (24, 40)]
@@ -181,12 +180,48 @@ def test_bytes_do_not_depend_on_the_number_of_processes(project):
     alone = run()
     torch.set_num_threads(threads)
     Path("out/pseudo_labels.zip").unlink()
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, "-m", *launcher, "-m", "stages.pseudo_labels"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    launched("stages.pseudo_labels", processes=2)
     assert Path("out/pseudo_labels.zip").read_bytes() == alone
+
+
+@pytest.mark.parametrize(("labels", "voted"), [("irn", False), ("irn", True), ("crf", False), ("crf", True)])
+def test_goes_on_at_the_shard(project, monkeypatch, labels, voted):
+    rng = np.random.default_rng(0)
+    propose({f"im{i}": rng.random((5, *size)) < 0.3 for i, size in enumerate(SIZES)})
+    set_params(labels, refine={"proposals": "proposals.zip"} if voted else {})
+    monkeypatch.setattr(_labels, "SMALLEST", 1)
+    outputs = ["out/pseudo_labels.zip", "metrics/pseudo_labels.json"]
+    goes_on_after_a_kill(monkeypatch, pseudo_labels, outputs, shards=4)
+
+
+@pytest.mark.parametrize("changed", ["proposals", "rule", "cams"])
+def test_what_votes_belongs_to_unfinished_work(project, monkeypatch, changed):
+    """Shards that other proposals, another rule or other CAMs have made are not gone on with."""
+    seen = []
+    real = pseudo_labels.Scratch
+
+    def scratch(*args, **kwargs):
+        made = real(*args, **kwargs)
+        seen.append(made.folder)
+        return made
+
+    monkeypatch.setattr(pseudo_labels, "Scratch", scratch)
+    propose({"im0": [np.ones(SIZES[0], bool)]})
+    set_params("crf", refine={"proposals": "proposals.zip"})
+    run()
+    run()
+    assert seen[0] == seen[1]
+    if changed == "proposals":
+        propose({"im0": [np.eye(*SIZES[0], dtype=bool)]})
+    elif changed == "rule":
+        set_params("crf", refine={"proposals": "proposals.zip", "covered": 0.9})
+    else:
+        store = next(Path("out/cams").glob("*.safetensors"))
+        content = bytearray(store.read_bytes())
+        content[-1] ^= 1
+        store.write_bytes(content)
+    run()
+    assert seen[2] != seen[0]
 
 
 def test_a_missing_network_is_named(project):

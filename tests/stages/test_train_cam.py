@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,22 @@ def test_params_that_were_edited_since_are_refused(project):
     assert "out/method.json: not what the stage label_stats writes" in run(train_cam, status=1)
     Path("out/method.json").unlink()
     assert "out/method.json: no such file; run the stage label_stats first" in run(train_cam, status=1)
+
+
+def test_a_loss_without_a_name_in_the_curve_is_refused(project, monkeypatch):
+    monkeypatch.setitem(METHODS, "sipe", replace(METHODS["sipe"], losses=("cls",)))
+    write_params("sipe")
+    run(label_stats)
+    said = run(train_cam, status=1).splitlines()[-1]
+    assert said.startswith("Error: train_cam: the objective returns proto, which would be lost; name it among the loss")
+    assert not Path("out/cam.safetensors").exists()
+
+
+def test_a_name_in_the_curve_without_a_loss_is_said(project, monkeypatch):
+    monkeypatch.setitem(METHODS, "base", replace(METHODS["base"], losses=("cls", "proto"), measures=("peak",)))
+    write_params("base")
+    run(label_stats)
+    assert "\ntrain_cam: the curve has no proto, peak: the training gave no value of it" in run(train_cam)
 
 
 def test_the_weight_of_gsc_counts(project):

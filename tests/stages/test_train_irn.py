@@ -73,7 +73,7 @@ def test_writes_model_curve_and_metrics_and_the_same_again(project):
     assert (metrics["steps"], metrics["images"]) == (4, 6)
     last = metrics["last"]
     assert last["loss"] == pytest.approx((last["positive"] + last["negative"]) / 2, abs=2e-6)
-    assert not list(project.rglob("last.pt"))
+    assert not list(project.rglob("*.pt"))
     first = [path.read_bytes() for path in written]
     assert run().exit_code == 0
     assert [path.read_bytes() for path in written] == first

@@ -1,11 +1,10 @@
-"""The loop: schedule, clipping, non-finite losses, and a restart that leaves no trace."""
+"""The loop: schedule, clipping, non-finite losses; how it goes on after a kill is in test_checkpoint.py."""
 
 import pytest
 import torch
 from torch import nn
 
 from sfc.errors import UserError
-from sfc.training.checkpoint import Checkpoint
 from sfc.training.loop import train
 from sfc.training.optim import poly, sgd
 
@@ -32,7 +31,9 @@ def feed(first, *, stop_at=None):
         yield {"x": x, "y": x.sum(dim=1, keepdim=True)}
 
 
-def run(model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches=None, momentum=0.9, watch=None):
+def run(
+    model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches=None, momentum=0.9, watch=None, stop=None
+):
     return train(
         model,
         batches=batches or (lambda first: feed(first, stop_at=stop_at)),
@@ -45,6 +46,7 @@ def run(model, *, checkpoint=None, stop_at=None, lr=0.05, clip_norm=1.0, batches
         checkpoint=checkpoint,
         progress=lambda items, **_: items,
         watch=watch,
+        stop=stop,
     )
 
 
@@ -81,58 +83,6 @@ def test_equals_plain_sgd_with_poly_schedule_and_clipping():
             for p in plain.parameters():
                 p -= 0.5 * (1 - step / STEPS) ** 0.9 * p.grad * min(1.0, 0.1 / (norm.item() + 1e-6))
     assert torch.allclose(model.layer.weight, plain.layer.weight, atol=1e-6)
-
-
-def checkpoint(folder, fingerprint="a"):
-    return Checkpoint(folder / "run", fingerprint=fingerprint, every_seconds=0)
-
-
-def test_a_killed_run_goes_on_to_the_same_end(tmp_path):
-    whole, killed = Quadratic(), Quadratic()
-    rows = run(whole)
-    with pytest.raises(KeyboardInterrupt):
-        run(killed, checkpoint=checkpoint(tmp_path), stop_at=13)
-    again = Quadratic()
-    nn.init.zeros_(again.layer.weight)
-    starts = []
-    assert (
-        run(again, checkpoint=checkpoint(tmp_path), batches=lambda first: starts.append(first) or feed(first)) == rows
-    )
-    assert starts == [13]
-    assert torch.equal(again.layer.weight, whole.layer.weight)
-
-
-def test_a_checkpoint_of_another_run_is_ignored(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(Quadratic(), checkpoint=checkpoint(tmp_path), stop_at=13)
-    starts = []
-    run(
-        Quadratic(),
-        checkpoint=checkpoint(tmp_path, fingerprint="b"),
-        batches=lambda first: starts.append(first) or feed(first),
-    )
-    assert starts == [0]
-
-
-def test_delete_leaves_nothing(tmp_path):
-    ours = checkpoint(tmp_path)
-    ours.save({"step": 1})
-    ours.delete()
-    assert list(tmp_path.iterdir()) == []
-    assert ours.load() is None
-
-
-def test_a_sibling_that_ended_first_may_take_the_folder_away(tmp_path, monkeypatch):
-    ours, sibling = checkpoint(tmp_path), checkpoint(tmp_path)
-    save = torch.save
-
-    def save_while_the_other_ends(*args):
-        save(*args)
-        sibling.delete()
-
-    monkeypatch.setattr(torch, "save", save_while_the_other_ends)
-    ours.save({"step": 1})
-    assert ours.load() is None
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -1,0 +1,216 @@
+"""What a command raises is one line, whoever raised it; SFC_DEBUG=1 shows where."""
+
+import errno
+import os
+import zipfile
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+from torch.utils.data import DataLoader, Dataset
+
+from sfc.config import Crf, TrainCam
+from sfc.errors import UserError
+from sfc.storage import storage_error
+from stages._stage import device, output, stage, workers, write_json
+from stages._training import run_checkpoint
+from tests.limits import largest_file
+from tests.stages.test_stage import params  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def run(params):  # noqa: F811
+    """Run a stage that does what it is told; returns click's result."""
+
+    def run(does):
+        @stage("Do it.", reads="this", writes="that")
+        def main(train_cam: TrainCam, crf: Crf) -> str:
+            does()
+            return "done"
+
+        return CliRunner().invoke(main)
+
+    return run
+
+
+def line(done):
+    """The one line a failed command ends with."""
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit), done.exception
+    (text,) = done.output.splitlines()
+    return text.removeprefix("Error: ")
+
+
+def raises(error):
+    def does():
+        raise error
+
+    return does
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("x.csv: no"), "x.csv: no"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "out/x"), "out/x: No such file or directory"),
+        (OSError(errno.EROFS, "Read-only file system", "out/x"), "out/x: cannot be written (Read-only file system); "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "out/x"), "out/x: cannot be written (Disk quota exceeded, "),
+        (EOFError(), "unexpected EOFError at "),
+        (KeyError("x"), "unexpected KeyError at "),
+        (zipfile.BadZipFile("bad\nmagic"), "unexpected BadZipFile at "),
+        (MemoryError(), "out of memory; lower train_cam.batch_size (now 16) or train_cam.crop (now 512)"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory; lower train_cam.batch_size (now 16)"),
+        (RuntimeError("std::bad_alloc"), "out of memory; lower train_cam.batch_size (now 16)"),
+        (torch.distributed.DistNetworkError("port 1 in use"), "the processes of this stage lost touch (port 1 in use)"),
+        (RuntimeError("Unexpected bus error encountered in worker. Bus error"), "the processes that decode images ran"),
+        (RuntimeError("unable to write to file </torch_1_2>: No space left"), "the processes that decode images ran"),
+    ],
+)
+def test_every_error_is_one_line(run, error, said):
+    assert line(run(raises(error))).startswith(said)
+
+
+def test_an_unexpected_error_names_its_place_and_how_to_see_more(run):
+    text = line(run(lambda: write_json("x.json", {"a": object()})))
+    assert text.startswith("unexpected TypeError at stages/_stage.py:")
+    assert text.endswith("SFC_DEBUG=1 shows the traceback")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), UserError("x.csv: no")])
+def test_debug_shows_the_traceback_before_the_line(run, monkeypatch, error):
+    monkeypatch.setenv("SFC_DEBUG", "1")
+    done = run(raises(error))
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.output
+    assert done.output.splitlines()[-1].startswith("Error: ")
+
+
+def test_what_click_raises_passes(run):
+    assert run(raises(click.UsageError("no"))).exit_code == 2
+    assert run(raises(click.exceptions.Exit(3))).exit_code == 3
+
+
+def test_a_real_lack_of_memory(run):
+    text = line(run(lambda: torch.empty(2**55)))
+    assert text.startswith("out of memory; lower train_cam.batch_size (now 16) or train_cam.crop (now 512)")
+
+
+class _Killer(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), 9)
+
+
+def test_a_killed_worker_of_a_data_loader(run):
+    text = line(run(lambda: list(DataLoader(_Killer(), num_workers=1))))
+    assert text.startswith("a process that decodes images was killed, most likely for lack of memory; set SFC_WORKERS")
+    assert "lower train_cam.batch_size (now 16)" in text
+
+
+def _archive(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", bytes(10_000))
+
+
+WRITERS = {
+    "text": lambda path: path.write_text("a" * 10_000),
+    "json": lambda path: path.write_text("[1]" * 10_000),
+    "safetensors": lambda path: save_file({"a": np.zeros(10_000)}, path),
+    "zip": _archive,
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_does_not_fit_leaves_what_was_there(run, tmp_path, kind):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.bin").write_text("old")
+
+    def does():
+        with output("out/x.bin") as path, largest_file(5_000):
+            WRITERS[kind](path)
+
+    assert line(run(does)).startswith("out/x.bin: cannot be written (File too large)")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.bin"]
+    assert (tmp_path / "out" / "x.bin").read_text() == "old"
+
+
+def test_the_space_that_is_there_is_named(run, tmp_path):
+    def does():
+        with output("out/x"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    text = line(run(does))
+    assert text.startswith("out/x: cannot be written (No space left on device, ")
+    assert text.endswith(" MB are free); free some, or move the project to a larger disk")
+
+
+def test_a_folder_in_the_place_of_a_file_and_the_reverse(run, tmp_path):
+    (tmp_path / "out").write_text("no folder")
+    assert line(run(lambda: write_json("out/x.json", {}))).startswith("out")
+
+
+def test_other_errors_are_no_errors_of_the_disk():
+    assert storage_error(ValueError("x")) is None
+    assert storage_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+    full = ValueError("Can't close the ZIP file while there is an open writing handle on it")
+    full.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert storage_error(full).errno == errno.ENOSPC
+
+
+def test_what_others_left_unfinished_is_cleared_away(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".cams.7.partial", ".x.json.7.partial.json", ".x.json.partial.json", ".y.json.7.partial.json"):
+        (tmp_path / "out" / name).write_text("half")
+    assert run(lambda: write_json("out/x.json", {})).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".cams.7.partial", ".y.json.7.partial.json", "x.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "cuda:", "cuda:-1", "cpu:0", "gpu", "cuda:¹", " cpu"])
+def test_a_device_of_another_kind_is_refused(monkeypatch, name):
+    monkeypatch.setenv("SFC_DEVICE", name)
+    with pytest.raises(UserError, match=f"^SFC_DEVICE={name}: expected cpu, cuda or cuda:NUMBER$"):
+        device()
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, name):
+    monkeypatch.setenv("SFC_DEVICE", name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"^SFC_DEVICE={name}: torch sees no GPU here"):
+        device()
+
+
+@pytest.mark.parametrize(("name", "there"), [("cuda", True), ("cuda:1", True), ("cuda:2", False)])
+def test_a_gpu_by_its_number(monkeypatch, name, there):
+    monkeypatch.setenv("SFC_DEVICE", name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if there:
+        assert device() == torch.device(name)
+    else:
+        with pytest.raises(UserError, match="torch sees 2 GPUs, cuda:0 to cuda:1"):
+            device()
+
+
+def test_no_device_is_named_by_an_empty_name(monkeypatch):
+    monkeypatch.setenv("SFC_DEVICE", "")
+    assert device().type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("text", ["two", "-1", "1.5", "²", "9" * 9])
+def test_workers_and_seconds_that_are_no_numbers(monkeypatch, tmp_path, text):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFC_WORKERS", text)
+    with pytest.raises(UserError, match="SFC_WORKERS"):
+        workers()
+    for seconds in ("two", "-1", "²", "nan"):
+        monkeypatch.setenv("SFC_CHECKPOINT_SECONDS", seconds)
+        with pytest.raises(UserError, match=f"^SFC_CHECKPOINT_SECONDS={seconds}: expected a number of seconds$"):
+            run_checkpoint("train_cam", sections=[], inputs=[])
