@@ -102,7 +102,7 @@ def test_recording_changes_no_bit_of_the_training():
 
 def test_a_restart_loses_nothing(tmp_path):
     def checkpoint():
-        return Checkpoint(tmp_path / "run", fingerprint="a", every_seconds=0)
+        return Checkpoint(tmp_path / "run", fingerprint="a", every_seconds=0, note=print)
 
     with pytest.raises(KeyboardInterrupt):
         trained(checkpoint=checkpoint(), stop_at=3)  # in the middle of an interval
