@@ -114,7 +114,7 @@ def work_off(names: list[str], jobs: int) -> list[str]:
     """
     start = ("queue", "start", "--jobs", str(jobs))
     run_dvc(*start)
-    quiet, shown = 0, None
+    quiet, lost, shown = 0, 0, None
     while True:
         _end_if_wanted()
         now = states()
@@ -124,7 +124,9 @@ def work_off(names: list[str], jobs: int) -> list[str]:
             say(", ".join([f"{count['Success']} of {len(names)} experiments done", *parts]))
         shown = count
         quiet = 0 if working() else quiet + 1
-        if not count["Queued"] + count["Running"]:
+        # on its way from the queue to a worker an experiment is nowhere for a moment
+        lost = lost + 1 if any(name not in now for name in names) else 0
+        if not count["Queued"] + count["Running"] and not 0 < lost < QUIET:
             return [name for name in names if now.get(name) == "Failed"]
         if quiet == QUIET:  # they left just before the last was queued, or were killed
             settle()
