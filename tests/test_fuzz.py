@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sfc.errors import UserError
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.label_table import read_label_table
 from sfc.localization.store import CamStore, CamWriter
-from sfc.model_file import load_model, save_model
+from sfc.model_file import SEGMENTATION, ModelFacts, load_model, save_model
 from sfc.params import load_params
 from sfc.readers.table import read_table
 from sfc.training.checkpoint import Checkpoint
@@ -100,7 +101,10 @@ def test_tables_of_ones_own_images(images, content):
     path = images / "table.csv"
     path.write_bytes(content)
     settings = {"train": "train", "val": "val", "test": None, "labels": path, "classes": None}
-    one_line_at_most(lambda: read_table(images, **settings, workers=1, progress=lambda items, **_: items), listing=True)
+    one_line_at_most(
+        lambda: read_table(images, **settings, negatives=False, workers=1, progress=lambda items, **_: items),
+        listing=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +196,18 @@ def test_archives_of_label_maps(tmp_path_factory, content):
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     torch.manual_seed(0)
-    save_model(torch.nn.Linear(3, 2), path, config={"sizes": [3, 2]})
+    facts = ModelFacts(
+        task=SEGMENTATION, network={"sizes": [3, 2]}, classes=("cat",), palette=((0, 0, 0), (128, 0, 0)),
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), image_scale=1.0, params={},
+    )  # fmt: skip
+    save_model(torch.nn.Linear(3, 2), path, facts)
     return path, path.read_bytes()
+
+
+def build(network):
+    small = torch.nn.Linear(*network["sizes"])
+    small.backbone = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return small
 
 
 @fuzzed
@@ -201,9 +215,7 @@ def model(tmp_path_factory):
 def test_models(model, data):
     path, whole = model
     path.write_bytes(data.draw(mutations(whole)))
-    loaded = one_line_at_most(
-        lambda: load_model(path, lambda config: torch.nn.Linear(*config["sizes"]), "cpu", stage="train_it")
-    )
+    loaded = one_line_at_most(lambda: load_model(path, build, "cpu", task=SEGMENTATION))
     assert loaded is None or loaded.weight.shape == (2, 3)
 
 
