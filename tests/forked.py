@@ -25,8 +25,9 @@ class Forker:
         return self
 
     def __exit__(self, *_):
-        for process in self._started:
-            process.send_signal(signal.SIGKILL)
+        if self._server.poll() is None:
+            for process in self._started:
+                process.send_signal(signal.SIGKILL)
         self._server.stdin.close()
         self._server.wait(SECONDS)
 
@@ -44,6 +45,7 @@ class Forker:
         return process.said()
 
     def ask(self, words):
+        assert self._server.poll() is None, f"the process that forks has ended with {self._server.returncode}"
         self._server.stdin.write(json.dumps(words) + "\n")
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
