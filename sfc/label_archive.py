@@ -15,6 +15,7 @@ from sfc.data.images import palette_png
 from sfc.data.manifest import Record
 from sfc.errors import UserError
 
+MOST = 1 << 28  # bytes of an entry when it is unpacked; a run-length list of ten thousand masks is far smaller
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
 
 
@@ -65,8 +66,12 @@ class ZipReader:
         self.names = tuple(self._open().namelist())
 
     def read(self, name: str) -> bytes:
-        """The content of an entry; raises whatever a damaged file makes zipfile raise."""
-        return self._open().read(name)
+        """The content of an entry; UserError if it is above `MOST`, else whatever a damaged file makes zipfile raise."""
+        archive = self._open()
+        size = archive.getinfo(name).file_size  # zipfile unpacks no more than this
+        if size > MOST:
+            raise UserError(f"{self.path}: {name} would unpack to {size:,} bytes, above {MOST:,}; make the file again")
+        return archive.read(name)
 
     def _open(self) -> zipfile.ZipFile:
         # A forked process shares its parent's file position, so each process opens the file for itself.
