@@ -66,7 +66,7 @@ class ZipReader:
         self.names = tuple(self._open().namelist())
 
     def read(self, name: str) -> bytes:
-        """The content of an entry; UserError if it is above `MOST`, else whatever a damaged file makes zipfile raise."""
+        """The content of an entry; UserError if it is above `MOST`, else whatever damage makes zipfile raise."""
         archive = self._open()
         size = archive.getinfo(name).file_size  # zipfile unpacks no more than this
         if size > MOST:
