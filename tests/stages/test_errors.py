@@ -88,6 +88,18 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch, error):
     assert done.output.splitlines()[-1].startswith("Error: ")
 
 
+def test_debug_shows_what_led_to_it_even_where_the_line_leaves_it_out(run, monkeypatch):
+    monkeypatch.setenv("SFC_DEBUG", "1")
+
+    def does():
+        try:
+            {}["the cause"]
+        except KeyError:
+            raise UserError("x.csv: damaged") from None
+
+    assert "KeyError: 'the cause'" in run(does).output
+
+
 def test_what_click_raises_passes(run):
     assert run(raises(click.UsageError("no"))).exit_code == 2
     assert run(raises(click.exceptions.Exit(3))).exit_code == 3
