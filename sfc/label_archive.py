@@ -119,6 +119,8 @@ class LabelArchive:
         try:
             with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
                 return np.array(image)
+        except MemoryError:
+            raise
         except Exception:  # a flipped bit can break Pillow anywhere
             raise self._damaged(id) from None
 
@@ -128,7 +130,7 @@ class LabelArchive:
             raise UserError(f"{self.path}: no label map of image {id}; make it again from the present manifest")
         try:
             return self._zip.read(f"{id}.png")
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception:  # as in `read`, of zipfile
             raise self._damaged(id) from None

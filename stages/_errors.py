@@ -40,6 +40,7 @@ def errors_as_lines(memory_hint: str = "") -> Iterator[None]:
             raise  # whoever read our output has left: click ends without a word
         if os.environ.get("SFC_DEBUG"):
             _show(error)
+        traceback.clear_frames(error.__traceback__)  # which ends progress bars, whose line the error's would go on
         raise click.ClickException(one_line(error, memory_hint)) from None
 
 

@@ -136,6 +136,13 @@ def test_what_would_unpack_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
         tracemalloc.stop()
 
 
+def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    archive = LabelArchive(_write(tmp_path / "a.zip", _labels()))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        archive.read("im0")
+
+
 def test_a_wrong_array_is_refused(tmp_path):
     with LabelArchiveWriter(tmp_path / "a.zip") as archive, pytest.raises(ValueError, match="uint8"):
         archive.write("a", np.zeros((2, 2), dtype=np.int64))
