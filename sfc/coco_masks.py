@@ -20,7 +20,7 @@ def decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """
     try:
         return (_polygons if isinstance(segmentation, list) else _runs)(segmentation, height, width)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # the library raises bare Exception for some faults
         raise UserError(f"the segmentation is neither polygons nor run lengths ({error!r})") from None

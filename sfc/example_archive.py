@@ -58,5 +58,7 @@ class ExampleArchive:
         """One picture, a whole JPEG or PNG file; raises UserError if it is missing or damaged."""
         try:
             return self._zip.read(name)
+        except MemoryError:
+            raise
         except Exception:  # as there
             raise UserError(f"{self.source}: {name} is missing or damaged; run the stage evaluate again") from None

@@ -15,6 +15,7 @@ from sfc.data.images import palette_png
 from sfc.data.manifest import Record
 from sfc.errors import UserError
 
+MOST = 1 << 28  # bytes of an entry when it is unpacked; a run-length list of ten thousand masks is far smaller
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
 
 
@@ -65,8 +66,12 @@ class ZipReader:
         self.names = tuple(self._open().namelist())
 
     def read(self, name: str) -> bytes:
-        """The content of an entry; raises whatever a damaged file makes zipfile raise."""
-        return self._open().read(name)
+        """The content of an entry; UserError if it is above `MOST`, else whatever damage makes zipfile raise."""
+        archive = self._open()
+        size = archive.getinfo(name).file_size  # zipfile unpacks no more than this
+        if size > MOST:
+            raise UserError(f"{self.path}: {name} would unpack to {size:,} bytes, above {MOST:,}; make the file again")
+        return archive.read(name)
 
     def _open(self) -> zipfile.ZipFile:
         # A forked process shares its parent's file position, so each process opens the file for itself.
@@ -114,6 +119,8 @@ class LabelArchive:
         try:
             with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
                 return np.array(image)
+        except MemoryError:
+            raise
         except Exception:  # a flipped bit can break Pillow anywhere
             raise self._damaged(id) from None
 
@@ -123,7 +130,7 @@ class LabelArchive:
             raise UserError(f"{self.path}: no label map of image {id}; make it again from the present manifest")
         try:
             return self._zip.read(f"{id}.png")
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception:  # as in `read`, of zipfile
             raise self._damaged(id) from None

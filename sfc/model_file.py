@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 FORM = 2  # of `ModelFacts` on file; 1 had what rebuilds the network alone
 KEY = "sfc"  # in the metadata
+_LARGEST_SCALE = 16  # the params allow less
 CAM, IRN, SEGMENTATION = "cam", "irn", "segmentation"
 _TASKS = {  # what a file of the task holds, and the stage that writes it
     CAM: ("a CAM network", "train_cam"),
@@ -85,14 +87,31 @@ class ModelFacts:
             facts = cls(**values, **lists, palette=palette)
         except UserError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             raise _not_ours(path, task) from None
+        if not facts._are_sound():
+            raise _not_ours(path, task)
         if facts.task != task:
             found = _TASKS.get(facts.task, (f"a model for the task {facts.task}",))[0]
             raise UserError(f"{path}: holds {found}, and this needs {what}, as the stage {stage} writes it")
-        if facts.palette and len(facts.palette) != 1 + len(facts.classes):
-            raise _not_ours(path, task)
         return facts
+
+    def _are_sound(self) -> bool:
+        """Whether all is of the form and the range that the attributes say; files come from elsewhere, too."""
+        colours = (len(colour) == 3 and all(0 <= part <= 255 for part in colour) for colour in self.palette)
+        numbers = (*self.mean, *self.std, self.image_scale)
+        return (
+            isinstance(self.task, str)
+            and isinstance(self.version, str)
+            and isinstance(self.params, dict)
+            and all(isinstance(name, str) and name.isprintable() for name in self.classes)
+            and len(self.palette) in (0, 1 + len(self.classes))
+            and all(colours)
+            and len(self.mean) == len(self.std) == 3
+            and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+            and min(*self.std, self.image_scale) > 0
+            and self.image_scale <= _LARGEST_SCALE
+        )
 
     def check_classes(self, classes: Sequence[str], path: Path | str) -> None:
         """Raise UserError unless the model was trained on exactly these classes, those of out/classes.json."""

@@ -18,6 +18,8 @@ from sfc.errors import UserError, nearest
 if TYPE_CHECKING:
     from sfc.methods import Method
 
+MOST = 1_000_000  # values in a YAML file; params have hundreds
+
 
 @dataclass(frozen=True)
 class Params:
@@ -62,10 +64,16 @@ def read_yaml(text: str, *, source: str) -> Any:
     """The values of a YAML 1.2 document, as DVC reads them: 1e-05 is a number, `on` is text, 010 is ten.
 
     Raises:
-        UserError: not YAML, nested beyond all reason, or a key stands twice in one mapping.
+        UserError: not YAML, nested beyond all reason, a key stands twice in one mapping, or aliases unfold for ever or
+            to more than `MOST` values.
     """
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        values = YAML(typ="safe", pure=True).load(text)
+        if _unfolded(values, {}) > MOST:
+            raise UserError(f"{source}: not a params file: its aliases stand for more than {MOST:,} values")
+        return values
+    except _HoldsItselfError:
+        raise UserError(f"{source}: not valid YAML: an alias (*) names what it stands in") from None
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: not valid YAML: {line}{' '.join(error.problem.split())}") from None
@@ -73,6 +81,22 @@ def read_yaml(text: str, *, source: str) -> Any:
         raise UserError(f"{source}: not a params file: nested too deeply") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class _HoldsItselfError(Exception):
+    pass
+
+
+def _unfolded(value: Any, known: dict[int, int | None]) -> int:
+    """How many values there are once each alias is a copy of what it names; `known`: of containers by id."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = None
+        known[id(value)] = 1 + sum(_unfolded(v, known) for v in (value.values() if isinstance(value, dict) else value))
+    if known[id(value)] is None:
+        raise _HoldsItselfError
+    return known[id(value)]
 
 
 def read_text(path: Path | str) -> str:

@@ -39,8 +39,19 @@ def errors_as_lines(memory_hint: str = "") -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise  # whoever read our output has left: click ends without a word
         if os.environ.get("SFC_DEBUG"):
-            traceback.print_exception(error)
+            _show(error)
+        traceback.clear_frames(error.__traceback__)  # which ends progress bars, whose line the error's would go on
         raise click.ClickException(one_line(error, memory_hint)) from None
+
+
+def _show(error: BaseException) -> None:
+    """The traceback, with what led to it, which `raise ... from None` keeps from a person who did not ask."""
+    part, seen = error, set()
+    while part is not None and id(part) not in seen:
+        seen.add(id(part))
+        part.__suppress_context__ = False
+        part = part.__cause__ or part.__context__
+    traceback.print_exception(error)
 
 
 def one_line(error: Exception, memory_hint: str = "") -> str:

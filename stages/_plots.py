@@ -84,8 +84,8 @@ def _images(path: str, reads: Mapping[str, Read]) -> list[Plot]:
 
 def _jpeg(path: Path, content: bytes) -> str:
     try:
-        image, file = Image.open(io.BytesIO(content)), io.BytesIO()
+        image, file = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF")), io.BytesIO()
         image.convert("RGB").save(file, format="JPEG", quality=80, optimize=True)
-    except OSError:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise UserError(f"{path}: not an image that can be read") from None
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

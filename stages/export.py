@@ -9,7 +9,7 @@ import click
 from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.models import load_segmenter
-from stages._errors import errors_as_lines
+from stages._command import writing_alone
 from stages._stage import output, say
 from stages._use import look, look_options
 
@@ -33,7 +33,7 @@ def main(form, model, target, scales, flip) -> None:
     inside. The metadata `sfc` (JSON) has class names, palette and how the model was made. onnx needs the extra export.
     """
     target = target or model.with_suffix(f".{form}")
-    with errors_as_lines():
+    with writing_alone("export", target):
         found = look(scales=scales, flip=flip, crf=None)
         how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}
         facts = read_facts(model, task=SEGMENTATION)

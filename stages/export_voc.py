@@ -11,7 +11,7 @@ from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
 from sfc.readers.voc import VOC_CLASSES
 from sfc.voc_results import FOLDER, write_voc_results
-from stages._errors import errors_as_lines
+from stages._command import writing_alone
 from stages._stage import output, progress
 
 
@@ -30,7 +30,7 @@ def main(target: Path) -> None:
     For predictions of the test split: set predict.split to test and run `dvc repro predict` first. Every image of the
     split must be there, at its own size. Equal predictions give equal bytes.
     """
-    with errors_as_lines():
+    with writing_alone("export_voc", target):
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         if manifest.classes != VOC_CLASSES:
             raise UserError("the VOC server knows VOC's 20 classes in their order, and out/classes.json has others")

@@ -15,7 +15,7 @@ from sfc.data.manifest import Record, read_manifest
 from sfc.errors import UserError, refuse
 from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchive
-from stages._errors import errors_as_lines
+from stages._command import writing_alone
 from stages._stage import output, progress
 
 PATHS = {"pseudo_labels": "out/pseudo_labels.zip", "predictions": "out/predictions.zip", "crf": "out/crf.zip"}
@@ -54,7 +54,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     What comes back corrected, in any of these layouts, goes to dataset.corrected; see docs/masks.md.
     """
     target = target or Path("out/hand_over") / tool
-    with errors_as_lines():
+    with writing_alone("hand_over", target):
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         archive = LabelArchive(PATHS[product])
         records = _records(archive, {record.id: record for record in manifest.records}, only)

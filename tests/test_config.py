@@ -91,6 +91,28 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         load_params(path)
 
 
+@pytest.mark.parametrize("value", ["&a [*a]", "&a {x: *a}", "&a [[{x: [*a]}]]"])
+def test_a_value_that_holds_itself_is_refused(value):
+    with pytest.raises(UserError, match=r"^p: not valid YAML: an alias \(\*\) names what it stands in"):
+        read_yaml(f"x: {value}", source="p")
+
+
+def test_aliases_that_would_unfold_to_billions_are_refused_at_once():
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    text = "\n".join(["a0: &a0 [1, 1]", *levels])
+    with pytest.raises(UserError, match=r"^p: not a params file: its aliases stand for more than 1,000,000 values"):
+        read_yaml(text, source="p")
+    assert read_yaml("\n".join(["a0: &a0 [1, 1]", *levels[:3]]), source="p")["a1"] == [[1, 1]] * 10
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [touch ran]", "!!python/name:os.system ''", "!x 1"])
+def test_tags_run_no_code(tmp_path, monkeypatch, tag):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^p: not valid YAML: "):
+        read_yaml(f"x: {tag}", source="p")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["train_cam.backbone.arch", "irn.backbone.arch", "seg.backbone.arch"])
 @pytest.mark.parametrize("arch", ["resnet34", "timm/convnext_tiny.fb_in22k", "timm/vit_small_patch14_dinov2"])
 def test_a_trunk_has_a_known_name_or_timms(values, where, arch):

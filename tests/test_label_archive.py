@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import pickle
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -117,6 +118,29 @@ def test_flipped_bits_are_seen_or_harmless(tmp_path):
             seen.append(str(error))
     assert len(seen) > len(whole) * 8 / 11 * 0.75
     assert all(message.startswith(f"{path}: ") for message in seen)
+
+
+def test_what_would_unpack_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+    """A deflated entry can be a thousand times as large when it is read; label maps are stored as they are."""
+    monkeypatch.setattr("sfc.label_archive.MOST", 1 << 20)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.png", bytes(1 << 24))
+    archive = LabelArchive(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"a\.png would unpack to 16,777,216 bytes, above 1,048,576"):
+            archive.read("a")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    archive = LabelArchive(_write(tmp_path / "a.zip", _labels()))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        archive.read("im0")
 
 
 def test_a_wrong_array_is_refused(tmp_path):

@@ -75,6 +75,8 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
                 state = load_file(weights)
             else:
                 state = torch.load(weights, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
         except Exception as error:  # a damaged file can break torch's parser anywhere
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{weights}: cannot be read as weights ({reason}); replace the file") from None

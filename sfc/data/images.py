@@ -19,6 +19,7 @@ from sfc.data.manifest import Record
 from sfc.errors import UserError
 
 _MAX_16_BIT = 65535
+_MOST = 1 << 30  # bytes of a file: the most pixels that Pillow decodes, uncompressed
 _PIXELS = 640 * 640  # an image that counts as one: none of VOC or COCO is larger
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow has many more; for EPS it would run Ghostscript
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -31,10 +32,15 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def read_content(path: Path | str) -> bytes:
-    """The bytes of an image file; raises UserError if it is missing, no file, or cannot be read."""
+    """The bytes of an image file; raises UserError if it is missing, no file, above `_MOST`, or cannot be read."""
     try:
-        if stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_size > _MOST:
+                raise UserError(f"{path}: {found.st_size:,} bytes, which no image here has; replace the file")
             return Path(path).read_bytes()
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # the latter: a name with a null character

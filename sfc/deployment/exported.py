@@ -40,10 +40,12 @@ class ExportedModel:
         if KEY not in metadata or SETTINGS not in metadata:
             raise UserError(f"{path}: not what python -m stages.export writes; export the model again")
         self.facts = ModelFacts.from_metadata(metadata, path, task=SEGMENTATION)
-        settings = json.loads(metadata[SETTINGS])
-        self.scales: tuple[float, ...] = tuple(settings["scales"])
-        self.merge: str = settings["merge"]
-        self.flip: bool = settings["flip"]
+        try:
+            settings = json.loads(metadata[SETTINGS])
+            self.scales: tuple[float, ...] = tuple(map(float, settings["scales"]))
+            self.merge, self.flip = str(settings["merge"]), bool(settings["flip"])
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            raise UserError(f"{path}: {SETTINGS} in it is damaged; export the model again") from None
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8 RGB to (B, K, H, W) float32."""

@@ -57,6 +57,8 @@ class ProposalArchive:
             yield from (_of_label_map if name.endswith(".png") else _of_run_lengths)(content, record)
         except UserError as error:
             raise UserError(f"{self.path}: {name}: {error}; make the archive again") from None
+        except MemoryError:
+            raise
         except Exception as error:  # a flipped bit can break zipfile and Pillow anywhere
             raise UserError(f"{self.path}: {name} is damaged ({error!r}); make the archive again") from None
 

@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from pycocotools.coco import COCO
@@ -129,6 +129,10 @@ def _check_form(path: Path, coco: COCO) -> None:
                 problems.append(f"{kind}: entry {entry.get('id')} has no {missing[0]}, or one of another form")
             elif entry["id"] in seen:
                 problems.append(f"{kind}: id {entry['id']} comes twice")
+            elif kind == "images" and not _is_inside(entry["file_name"]):
+                problems.append(
+                    f"images: entry {entry['id']} has a file_name that is no path inside the folder of images"
+                )
             seen.add(entry.get("id"))
     categories = {entry.get("id") for entry in coco.dataset.get("categories", [])}
     problems += [
@@ -139,6 +143,12 @@ def _check_form(path: Path, coco: COCO) -> None:
     if not coco.dataset.get("images"):
         problems.append("it lists no images")
     refuse(f"{path}: not an annotation file of COCO, fetch it again", problems)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path from elsewhere names something below the folder it is meant for."""
+    path = PureWindowsPath(name)  # takes \\ and /
+    return bool(path.name) and not path.anchor and ".." not in path.parts and "\0" not in name
 
 
 def _classes(files: dict[str, COCO], root: Path) -> tuple[tuple[str, ...], dict[int, int]]:

@@ -35,6 +35,8 @@ def read_sbd_mask(path: Path | str) -> np.ndarray:
         raise UserError(f"{path}: no such file")
     try:
         mask = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file can break scipy's parser anywhere
         raise UserError(f"{path}: not a mask of SBD ({type(error).__name__}: {error}); replace the file") from None
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:

@@ -204,7 +204,7 @@ def _label_table(
     path = labels if labels is not None or not (root / "labels.csv").exists() else root / "labels.csv"
     table = read_label_table(path) if path is not None else {}
     listed = [(split, image_id) for split, ids in lists.items() for image_id in ids if image_id in table]
-    if table and not listed:
+    if path is not None and not listed:
         known = next(iter(lists["train"]))
         raise UserError(f"{path}: knows no image of the lists; its image_id must be as theirs, such as {known}")
     problems = []

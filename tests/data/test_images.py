@@ -175,6 +175,13 @@ def test_folders_and_pipes_are_not_waited_for(tmp_path):
             read_image(path)
 
 
+def test_files_that_are_no_images_by_their_size_are_not_read(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg")
+    os.truncate(tmp_path / "a.jpg", 1 << 40)  # takes no space on the disk, and would all of the memory
+    with pytest.raises(UserError, match=rf"^{tmp_path}/a\.jpg: 1,099,511,627,776 bytes, which no image here has"):
+        read_image(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("format", ["EPS", "PDF", "GIF", "PPM", "ICO", "TGA"])
 def test_formats_that_are_not_promised_are_not_opened(tmp_path, monkeypatch, format):
     """For EPS Pillow would run Ghostscript on what may be anyone's program."""

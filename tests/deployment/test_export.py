@@ -182,6 +182,11 @@ def test_other_files_are_one_line(case, tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(UserError, match=r"other\.onnx: not what python -m stages\.export writes"):
         ExportedModel(tmp_path / "other.onnx", CPU)
+    for settings in ("{", "[" * 100_000, "3", "{}", '{"scales": 1, "merge": "max", "flip": true}'):
+        onnx.helper.set_model_props(model, {"sfc": FACTS.to_json(), "sfc.settings": settings})
+        onnx.save(model, tmp_path / "other.onnx")
+        with pytest.raises(UserError, match=r"other\.onnx: sfc\.settings in it is damaged; export the model again"):
+            ExportedModel(tmp_path / "other.onnx", CPU)
 
 
 def test_without_the_extra_it_says_what_to_install(case, monkeypatch):

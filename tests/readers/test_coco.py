@@ -171,6 +171,18 @@ def test_instance_that_cannot_be_drawn(root, segmentation):
         read(root)
 
 
+@pytest.mark.parametrize("name", ["../{}", "/{}", "a/../../../{}", "{}\0.jpg", "..", "", "..\\{}", "C:{}"])
+def test_images_outside_the_folder_of_the_split_are_refused(root, name):
+    """Even if they are there: an annotation file from elsewhere must not lead to other pictures of this machine."""
+    found = next((root / "train2014").glob("*.jpg"))
+    other = root / "elsewhere.jpg"
+    other.write_bytes(found.read_bytes())
+    called = name.format(str(other).lstrip("/") if name.startswith("/") else other.name)
+    edit(root, "train", lambda c: c["images"][0].update(file_name=called))
+    with pytest.raises(UserError, match="images: entry 25 has a file_name that is no path inside the folder of images"):
+        read(root)
+
+
 def test_categories_must_agree(root):
     edit(root, "val", lambda c: c.update(categories=CATEGORIES[:2]))
     with pytest.raises(UserError, match="files of train and val have different categories"):

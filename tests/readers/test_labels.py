@@ -8,6 +8,25 @@ XML = """<annotation><object><name>dog</name><part><name>head</name></part></obj
 <object><name> cat </name><difficult>1</difficult></object><object><name>dog</name></object></annotation>"""
 
 
+DEPTHS = "".join(f'<!ENTITY e{depth} "{f"&e{depth - 1};" * 10}">' for depth in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'<!DOCTYPE a [<!ENTITY e0 "0123456789">{DEPTHS}]><annotation><object><name>&e9;</name></object></annotation>',
+         "amplification"),
+        ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation><object><name>&x;</name></object>'
+         "</annotation>", "undefined entity"),
+    ],
+    ids=["unfolds to gigabytes", "names another file"],
+)  # fmt: skip
+def test_annotations_unfold_nothing(tmp_path, text, message):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(UserError, match=rf"a\.xml: not a VOC annotation file \(.*{message}"):
+        read_xml_labels(tmp_path / "a.xml")
+
+
 def table(folder, text):
     path = folder / "labels.csv"
     path.write_bytes(text.encode())

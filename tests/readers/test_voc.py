@@ -83,8 +83,9 @@ def test_table_must_know_every_image_of_a_split(root):
         read(root)
 
 
-def test_a_table_that_knows_no_image_is_not_passed_over(root):
-    (root / "labels.csv").write_text("image_id,split,classes\nt0.jpg,train,ant bee\nt1.jpg,train,ant\n")
+@pytest.mark.parametrize("rows", ["t0.jpg,train,ant bee\nt1.jpg,train,ant\n", ""])
+def test_a_table_that_knows_no_image_is_not_passed_over(root, rows):
+    (root / "labels.csv").write_text(f"image_id,split,classes\n{rows}")
     with pytest.raises(UserError, match=r"labels\.csv: .*knows no image of the lists; .* such as t0"):
         read(root)
 
@@ -133,6 +134,8 @@ def test_both_line_formats_name_the_same_images(root):
     [
         ("t0\nt1\nt0\n", "image t0 stands on line 1 already"),
         ("t0 -1\n", "line 1: expected an id"),
+        ("../../elsewhere/t0\n", "line 1: expected an id"),
+        ("/etc/t0\n", "line 1: expected an id"),
         ("\n\n", "the list is empty"),
     ],
 )

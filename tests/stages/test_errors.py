@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from sfc.config import Crf, TrainCam
 from sfc.errors import UserError
 from sfc.storage import storage_error
-from stages._stage import device, output, stage, workers, write_json
+from stages._stage import device, output, progress, stage, workers, write_json
 from stages._training import run_checkpoint
 from tests.limits import largest_file
 from tests.stages.test_stage import params  # noqa: F401 - a fixture
@@ -86,6 +86,38 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch, error):
     assert done.exit_code == 1
     assert "Traceback (most recent call last)" in done.output
     assert done.output.splitlines()[-1].startswith("Error: ")
+
+
+def test_debug_shows_what_led_to_it_even_where_the_line_leaves_it_out(run, monkeypatch):
+    monkeypatch.setenv("SFC_DEBUG", "1")
+
+    def does():
+        try:
+            {}["the cause"]
+        except KeyError:
+            raise UserError("x.csv: damaged") from None
+
+    assert "KeyError: 'the cause'" in run(does).output
+
+
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_the_line_does_not_stand_behind_a_progress_bar(run, passed_on):
+    def items():
+        yield from progress(range(3), label="bar")
+
+    def does():
+        left = items()
+        for _ in left:
+            try:
+                raise KeyError("x")
+            except KeyError:
+                if passed_on:
+                    raise UserError("no") from None
+            raise UserError("no")
+
+    done = run(does)
+    assert "bar: " in done.output
+    assert done.output.endswith("\nError: no\n")
 
 
 def test_what_click_raises_passes(run):

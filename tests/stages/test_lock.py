@@ -38,6 +38,26 @@ def main() -> str:
 """
 
 
+COMMAND = """
+import time
+from pathlib import Path
+
+import click
+
+from stages._command import writing_alone
+from stages._stage import output
+
+@click.command()
+def main():
+    with writing_alone("slow", "out/x.txt"), output("out/x.txt") as path:
+        path.write_text("half")
+        Path("begun").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+        path.write_text("whole")
+"""
+
+
 @pytest.fixture
 def start(tmp_path, forker):
     """Starts the stage above in a folder."""
@@ -70,6 +90,26 @@ def test_a_killed_one_leaves_no_lock_and_what_it_left_is_cleared_away(start, tmp
     (tmp_path / "go").touch()
     assert start().wait() == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.txt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_no_stage_leaves_nothing_either(tmp_path, forker, number):
+    (tmp_path / "slow.py").write_text(COMMAND)
+    first = forker.start(tmp_path, "slow")
+    wait_for((tmp_path / "begun").exists)
+    second = forker.start(tmp_path, "slow")
+    assert second.wait() == 1
+    assert second.said().startswith(f"Error: slow out/x.txt is at work in this folder already: process {first.pid} on ")
+    first.send_signal(number)
+    assert first.wait() == (128 + number if number == signal.SIGTERM else -number)
+    assert first.said() == ("slow: ended by SIGTERM\n" if number == signal.SIGTERM else "")
+    left = [path.name for path in (tmp_path / "out").iterdir()]
+    assert left == ([] if number == signal.SIGTERM else [f".x.txt.{first.pid}.partial.txt"])
+    (tmp_path / "go").touch()
+    assert forker.start(tmp_path, "slow").wait() == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.txt"]
+    assert (tmp_path / "out/x.txt").read_text() == "whole"
+    assert not (tmp_path / ".scratch").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
