@@ -17,7 +17,7 @@ from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from tests.forked import wait_for
 from tests.stages import on_device
-from tests.stages.on_device import STAGES, TRAININGS, curve, nothing_kept, run
+from tests.stages.on_device import ON_DEVICE, STAGES, TRAININGS, curve, nothing_kept, run
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 APART = 1e-3  # of fp32
@@ -84,7 +84,7 @@ def test_what_classes_share_is_as_on_the_cpu(here, project, monkeypatch, device)
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_stage_releases_what_it_took(here, monkeypatch, device):
-    for stage in ("train_cam", "infer_cam", "train_irn", "pseudo_labels", "train_seg", "predict", "analyse"):
+    for stage in (*ON_DEVICE, "analyse"):
         run(stage, device=device, monkeypatch=monkeypatch)  # what libraries keep for good, they keep after this
         with nothing_kept(device):
             run(stage, device=device, monkeypatch=monkeypatch)
