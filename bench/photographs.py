@@ -24,6 +24,7 @@ import yaml
 from bench.kept_networks import network_path
 from bench.measure import machine
 from bench.readings import Reading, readings, table
+from bench.sizes import VOC, changed
 from sfc.errors import UserError
 from sfc.methods import METHODS
 from sfc.params import parse_params, read_text, read_yaml
@@ -199,8 +200,9 @@ class _Run:
 
 def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
     """All params of a run; UserError for one that does not fit."""
-    base = read_text(HERE.parent / "presets/voc12.yaml")
-    values = read_yaml(overlaid(base, read_text(HERE / "photographs.yaml"), source="photographs.yaml"), source="params")
+    values = read_yaml(
+        overlaid(read_text(VOC), read_text(HERE / "photographs.yaml"), source="photographs.yaml"), source="params"
+    )
     given = {
         "dataset.root": str(sample / "VOC2012"),
         "dataset.labels": str(sample / "labels.csv"),
@@ -213,14 +215,7 @@ def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
         if not equals:
             raise UserError(f"--set {change}: expected NAME=VALUE")
         given[name] = read_yaml(value, source=f"--set {name}")
-    for dotted, value in given.items():
-        *path, last = dotted.split(".")
-        section = values
-        for part in path:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise UserError(f"--set {dotted}: there is no such param")
-        section[last] = value
+    values = changed(values, given)
     parse_params(values, source="bench/photographs.yaml")
     return values
 

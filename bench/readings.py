@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bench.sizes import changed
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,8 @@ class Reading:
 
     def applied(self, params: dict) -> dict:
         """The params of a run with those of this reading."""
-        values = copy.deepcopy(params)
-        for dotted, value in self.params.items():
-            *path, last = dotted.format(method=params["train_cam"]["method"]).split(".")
-            section = values
-            for name in path:
-                section = section[name]
-            section[last] = value
-        return values
+        method = params["train_cam"]["method"]
+        return changed(params, {name.format(method=method): value for name, value in self.params.items()})
 
 
 _LOG = {  # of the released training log
