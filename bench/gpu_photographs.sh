@@ -27,9 +27,9 @@ if [ ! -e "$WORK/sample/.checked" ]; then
   rm -r "$WORK/parts"
 fi
 
-if [ -d "$WORK/sample/wheels" ] && [ ! -e "$WORK/site/.installed" ]; then
+if [ -d "$WORK/sample/wheels" ] && [ ! -e "$WORK/sample/.installed" ]; then
   "$PYTHON" -m pip install --quiet --no-index --no-deps --upgrade --target "$WORK/site" "$WORK"/sample/wheels/*.whl
-  touch "$WORK/site/.installed"
+  touch "$WORK/sample/.installed"
 fi
 export PYTHONPATH="$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
 exec "$PYTHON" -m bench.photographs --sample "$WORK/sample" --work "$WORK/runs" --out "$OUT" "$@"

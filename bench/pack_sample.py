@@ -25,6 +25,7 @@ from stages._errors import errors_as_lines
 from stages._stage import output
 
 QUALITY = 75
+MB = 10**6
 LARGEST = 60  # MB of a part
 LISTS = ("train_aug", "val")
 MASKS = "SegmentationClassAug"
@@ -44,11 +45,11 @@ def main(root: Path, out: Path, labels: Path, weights: Path, wheels: Path | None
             raise UserError(f"{out}: is there already; name a new folder")
         with output(out) as folder:
             folder.mkdir(parents=True)
-            parts = _Parts(folder, part_mb * 10**6)
+            parts = _Parts(folder, part_mb * MB)
             count = _pack(parts, root, labels, weights, wheels)
             parts.close()
     total = sum(path.stat().st_size for path in out.glob("sample.tar.*"))
-    click.echo(f"{count:,} photographs in {parts.number} parts, {total / 1e6:.0f} MB, to {out}", err=True)
+    click.echo(f"{count:,} photographs in {parts.number} parts, {total / MB:.0f} MB, to {out}", err=True)
 
 
 def reencoded(path: Path) -> bytes:

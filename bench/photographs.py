@@ -19,7 +19,6 @@ from pathlib import Path
 
 import click
 import pandas as pd
-import yaml
 
 from bench.kept_networks import network_path
 from bench.measure import machine
@@ -139,12 +138,11 @@ class _Run:
         self.plan, self.folder = plan, work / plan.name
         self._clock, self._log, self._keep = clock, work / "log.txt", keep
         self.params = _params(plan, sample, changes)
-        text = yaml.safe_dump(self.params, sort_keys=False)
         path = self.folder / "params.yaml"
-        if path.exists() and path.read_text() != text:
+        if path.exists() and read_yaml(read_text(path), source=str(path)) != self.params:
             raise UserError(f"{path}: of other params or another sample; name another folder as --work")
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(_yaml(self.params))
 
     def finish(self) -> None:
         """Train and measure what is left of it."""
@@ -190,7 +188,7 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.folder / "out", folder / "out", ignore=shutil.ignore_patterns("*.safetensors", "cams"))
         os.link(network, folder / "out/cam.safetensors")
-        (folder / "params.yaml").write_text(yaml.safe_dump(reading.applied(self.params), sort_keys=False))
+        (folder / "params.yaml").write_text(_yaml(reading.applied(self.params)))
         self._clock.run([sys.executable, "-m", "stages.infer_cam"], folder, self._log)
         self._clock.run([sys.executable, "-m", "stages.evaluate", "cam"], folder, self._log)
         metrics = json.loads((folder / "metrics/evaluate_cam.json").read_text())
@@ -218,6 +216,10 @@ def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
     values = changed(values, given)
     parse_params(values, source="bench/photographs.yaml")
     return values
+
+
+def _yaml(params: dict) -> str:
+    return json.dumps(params, indent=1) + "\n"  # JSON is YAML
 
 
 def _measured(runs: list[_Run]) -> list[dict]:
