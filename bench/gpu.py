@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -68,9 +69,10 @@ def lines(device: torch.device, scale: str) -> Iterator[str]:
     timed = {}
     for stage, build in PARTS.items():
         part = build(params, device, IMAGE[scale])
-        timed[stage] = part, (found := measured(part, device, seconds))
+        found = measured(part, device, seconds)
+        part = replace(part, run=None, trunk=None)  # else its memory would count as the next one's
+        timed[stage] = part, found
         yield _row(part, found, peak)
-        del part
     yield "\ntorch.compile of the trunk, where sizes do not change:\n"
     yield "| stage | form | start-up s | ms a step | ms without | pays in the whole run |"
     yield "| -- | -- | -- | -- | -- | -- |"
@@ -108,6 +110,7 @@ def measured(part: Part, device: torch.device, seconds: float) -> Timed:
     part.run(2)
     with FlopCounterMode(display=False) as counter:
         part.run(1)
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     taken = _seconds(part.run, device, seconds)

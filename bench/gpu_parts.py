@@ -38,7 +38,7 @@ class Part:
     Attributes:
         unit: "step" of a training, or "image".
         images: that one repetition takes.
-        run: does so many repetitions.
+        run: does so many repetitions; None when it has been measured.
         trunk: of the network, for torch.compile; None where images come in many sizes, each of which it would compile.
     """
 
@@ -46,7 +46,7 @@ class Part:
     what: str
     unit: str
     images: int
-    run: Callable[[int], object]
+    run: Callable[[int], object] | None
     trunk: nn.Module | None = None
 
     @property
@@ -241,10 +241,10 @@ def _crops(batch: int, crop: int) -> dict[str, Tensor]:
 
 
 def _images(batch: int, size: tuple[int, int], scales) -> list[Tensor]:
-    """(B, 3, h, w) uint8 of each scale, as `read_scaled` gives them."""
+    """(B, 3, h, w) uint8 of each scale, channels last in memory, as `read_scaled` gives them."""
     image = (smooth(1, 3, *size)[0] * 255).to(torch.uint8).permute(1, 2, 0).numpy()
     scaled = (resize_image(image, *scaled_size(image.shape, scale)) for scale in scales)
-    return [torch.tensor(x).permute(2, 0, 1).repeat(batch, 1, 1, 1) for x in scaled]
+    return [torch.tensor(x).repeat(batch, 1, 1, 1).permute(0, 3, 1, 2) for x in scaled]
 
 
 def _sizes(params: Params, size: tuple[int, int]) -> list[tuple[int, int]]:

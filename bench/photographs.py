@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from stages._stage import device
 HERE = Path(__file__).parent
 KEPT = (279, 558, 930)  # steps whose networks are measured, too
 UNFINISHED = 75  # EX_TEMPFAIL: call it again
+AT_ONCE = 4  # measurements, on one GPU
 GRACE = 60  # seconds that a training has for its step and its checkpoint
 
 
@@ -171,15 +173,21 @@ class _Run:
             mark.touch()
 
     def _measure_kept(self) -> None:
-        """Every network that is there, in every reading."""
-        for network in sorted((self.folder / "networks").glob("*.safetensors")):
-            for reading in readings(correlated=METHODS[self.plan.method].network.correlated):
-                path = self.folder / f"measured/{network.stem}-{reading.name}.json"
-                if not path.exists():
-                    found = self._read(network, reading)
-                    path.parent.mkdir(exist_ok=True)
-                    path.with_suffix(".partial").write_text(json.dumps(found))
-                    os.replace(path.with_suffix(".partial"), path)
+        """Every network that is there, in every reading; several at once, since most of each is its start."""
+        networks = sorted((self.folder / "networks").glob("*.safetensors"))
+        ways = readings(correlated=METHODS[self.plan.method].network.correlated)
+        todo = [(network, reading) for network in networks for reading in ways]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda each: self._measure(*each), todo))
+
+    def _measure(self, network: Path, reading: Reading) -> None:
+        path = self.folder / f"measured/{network.stem}-{reading.name}.json"
+        if path.exists():
+            return
+        found = self._read(network, reading)
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".partial").write_text(json.dumps(found))
+        os.replace(path.with_suffix(".partial"), path)
 
     def _read(self, network: Path, reading: Reading) -> dict:
         """Infer and measure the CAMs of one network in one reading, in a folder that does not stay."""
