@@ -28,7 +28,7 @@ if [ ! -e "$WORK/sample/.checked" ]; then
 fi
 
 if [ -d "$WORK/sample/wheels" ] && [ ! -e "$WORK/sample/.installed" ]; then
-  "$PYTHON" -m pip install --quiet --no-index --no-deps --upgrade --target "$WORK/site" "$WORK"/sample/wheels/*.whl
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$WORK/site" "$WORK"/sample/wheels/*.whl
   touch "$WORK/sample/.installed"
 fi
 export PYTHONPATH="$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
