@@ -26,6 +26,7 @@ from bench.measure import MIB, machine, resident
 from bench.sizes import IMAGE, params_at
 from sfc.data.images import decode_image, palette_png
 from sfc.dense_crf import crf_probabilities, refine_cams
+from sfc.errors import UserError
 from sfc.memory import keep_freed_memory
 from sfc.params import Params
 from stages._errors import errors_as_lines
@@ -47,12 +48,14 @@ class Timed:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--scale", type=click.Choice(list(IMAGE)), default="full", show_default=True, help="Full is VOC.")
-@click.option("--device", default="cuda", show_default=True, help="A torch device.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 def main(scale: str, device: str) -> None:
     """Measure the GPU's stages in their own precision, their loaders alone, and reckon the whole VOC run."""
     keep_freed_memory()
     with errors_as_lines():
         target = torch.device(device)
+        if target.type == "cuda" and not torch.cuda.is_available():
+            raise UserError(f"--device {device}: torch sees no GPU here; --device cpu --scale tiny tries the program")
         click.echo(f"{machine(target)}, {os.cpu_count()} cores, scale {scale}\n")
         for line in lines(target, scale):
             click.echo(line)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from bench import gpu, gpu_parts, loading
 from bench.reckoning import TRAIN, VAL, Measured, pays, reckoned, table, units
@@ -21,6 +22,14 @@ def test_every_part_is_measured(stage, device):
     assert found.seconds > 0
     assert found.flops > 10**6
     assert found.peak is None or found.peak > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_line_says_so(monkeypatch):
+    monkeypatch.setattr(gpu, "keep_freed_memory", lambda: None)  # it would last beyond the test
+    done = CliRunner().invoke(gpu.main, ["--scale", "tiny"])
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+    assert "--device cuda: torch sees no GPU here" in done.output
 
 
 def test_a_matrix_product_has_a_rate():
