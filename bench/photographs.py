@@ -109,10 +109,14 @@ class _Clock:
     def left(self) -> float:
         return self._end - time.monotonic()
 
-    def run(self, command: list[str], folder: Path, log: Path) -> None:
-        """Run a command to its end; raises OutOfTime where it has to be ended, UserError where it fails."""
+    def check(self) -> None:
+        """Raise OutOfTime when it is over."""
         if self.left() <= 0:
             raise OutOfTime
+
+    def run(self, command: list[str], folder: Path, log: Path) -> None:
+        """Run a command to its end; raises OutOfTime where it has to be ended, UserError where it fails."""
+        self.check()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
         with log.open("ab") as file:
             file.write(f"\n$ {folder.name}: {' '.join(command[2:])}\n".encode())
@@ -191,13 +195,15 @@ class _Run:
 
     def _read(self, network: Path, reading: Reading) -> dict:
         """Infer and measure the CAMs of one network in one reading, in a folder that does not stay."""
-        click.echo(f"photographs: {self.plan.name}: step {int(network.stem)}, {reading.name}", err=True)
+        self._clock.check()
         folder = self.folder / f"{network.stem}-{reading.name}"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.folder / "out", folder / "out", ignore=shutil.ignore_patterns("*.safetensors", "cams"))
-        os.link(network, folder / "out/cam.safetensors")
-        (folder / "params.yaml").write_text(_yaml(reading.applied(self.params)))
-        self._clock.run([sys.executable, "-m", "stages.infer_cam"], folder, self._log)
+        if not (folder / "out/cams").exists():  # complete or not at all
+            click.echo(f"photographs: {self.plan.name}: step {int(network.stem)}, {reading.name}", err=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self.folder / "out", folder / "out", ignore=shutil.ignore_patterns("*.safetensors"))
+            os.link(network, folder / "out/cam.safetensors")
+            (folder / "params.yaml").write_text(_yaml(reading.applied(self.params)))
+            self._clock.run([sys.executable, "-m", "stages.infer_cam"], folder, self._log)
         self._clock.run([sys.executable, "-m", "stages.evaluate", "cam"], folder, self._log)
         metrics = json.loads((folder / "metrics/evaluate_cam.json").read_text())
         shutil.rmtree(folder)
