@@ -89,7 +89,8 @@ def main(
                 run.finish()
         except OutOfTime:
             unfinished = run
-        _write_results(runs, out, work / "log.txt")
+        finally:
+            _write_results(runs, out, work / "log.txt")
     click.echo(table(_measured(runs)))
     if unfinished is not None:
         click.echo(f"photographs: not finished ({unfinished.plan.name} is next); call it again", err=True)
