@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import torch
 
-from bench import calibration, evaluation, localization, refinement, segmentation, training
+from bench import calibration, evaluation, gpu, localization, refinement, segmentation, training
 from bench.measure import Measured, Row, machine, measure
 from sfc.memory import keep_freed_memory
 
@@ -31,7 +31,8 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
 
     Seconds are medians. MiB are the peak of one run beyond what was in use before it, which both forms' inputs are
     part of; "training-step" gives the peak of the whole process. The largest difference is relative to the largest
-    value of the plain form. The exit status is 1 if any part differs by more than its rounding explains.
+    value of the plain form. On a GPU the tables of `python -m bench.gpu` follow. The exit status is 1 if any part
+    differs by more than its rounding explains.
     """
     keep_freed_memory()  # as in every stage
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -46,6 +47,9 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
         click.echo(_line(_cells(row, measured, target)))
         if not measured.difference <= row.tolerance:
             wrong.append(row.name)
+    if not only and (target.type == "cuda" or scale == "tiny"):  # on a CPU larger ones would take hours
+        for line in gpu.lines(target, scale):
+            click.echo(line)
     if wrong:
         raise click.ClickException(f"plain form and ours disagree: {', '.join(wrong)}")
 

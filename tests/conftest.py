@@ -24,6 +24,14 @@ def pytest_addoption(parser):
     parser.addoption("--attack-seed", type=int, default=0, help="which kills and damages, and when")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked gpu are skipped where torch sees no GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="torch sees no GPU here"))
+
+
 @pytest.fixture
 def golden(request):
     """Load golden arrays by file name: `golden("sipe")` is a mapping of name to array."""

@@ -57,3 +57,13 @@ def test_command_prints_a_table_and_fails_on_disagreement(monkeypatch):
     bad = CliRunner().invoke(bench.main, ["--only", "confusion", "--scale", "tiny", "--repeats", "1"])
     assert bad.exit_code == 1
     assert "disagree: wrong" in bad.output
+
+
+@pytest.mark.parametrize("only", [(), ("--only", "confusion")])
+def test_the_gpus_stages_follow_the_whole_table(monkeypatch, only):
+    monkeypatch.setattr(bench, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(bench, "ROWS", {"confusion": bench.ROWS["confusion"]})
+    monkeypatch.setattr(bench.gpu, "lines", lambda device, scale: [f"stages on {device} at scale {scale}"])
+    done = CliRunner().invoke(bench.main, [*only, "--scale", "tiny", "--repeats", "1"])
+    assert done.exit_code == 0
+    assert ("stages on cpu at scale tiny" in done.output) == (only == ())

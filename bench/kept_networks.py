@@ -1,0 +1,69 @@
+"""`python -m bench.kept_networks FOLDER STEP ..`: the stage train_cam, whose network at some steps is kept as a file.
+
+The stage has no option for it, since its one product is the network of the last step: here its checkpoint is saved at
+these steps, too, and the network with it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from sfc.methods import save_cam_network
+from sfc.training.checkpoint import Checkpoint
+from stages import _training, train_cam
+
+
+class _Kept(Checkpoint):
+    """A checkpoint that is due at `steps`, and then writes the network to `folder`, too."""
+
+    folder: Path
+    steps: frozenset[int]
+    write: partial
+    _done = 0
+
+    def load(self, step=None):
+        state = super().load(step)
+        self._done = 0 if state is None else state["step"]
+        return state
+
+    def due(self):
+        self._done += 1
+        return self._done in self.steps or super().due()
+
+    def save(self, state):
+        saved = super().save(state)
+        if state["step"] in self.steps:
+            _kept(self.write, network_path(self.folder, state["step"]))
+        return saved
+
+
+def network_path(folder: Path, step: int) -> Path:
+    """Where the network of a step is kept."""
+    return folder / f"{step:06d}.safetensors"
+
+
+def _kept(write: partial, path: Path) -> None:
+    """A file of `save_cam_network`, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path.with_suffix(".partial"))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def main(folder: str, *steps: str) -> None:
+    fit = train_cam.fit
+
+    def keeping(stage, objective, *arguments, save, **given):
+        facts = {name: save.keywords[name] for name in ("method", "classes", "params")}
+        _Kept.write = partial(save_cam_network, objective.network, **facts)
+        return fit(stage, objective, *arguments, save=save, **given)
+
+    _Kept.folder, _Kept.steps = Path(folder), frozenset(map(int, steps))
+    _training.Checkpoint, train_cam.fit = _Kept, keeping
+    train_cam.main(args=[])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
