@@ -16,6 +16,7 @@ _WORDS = {  # what refuses to write -> what a person can do
     errno.EROFS: "the disk is mounted read-only: move the project to one that takes writes",
     errno.EACCES: "give yourself the right to it, or write elsewhere",
     errno.EPERM: "give yourself the right to it, or write elsewhere",
+    errno.ENAMETOOLONG: "give it a shorter name",
     errno.EIO: "the disk fails: look at it before anything else",
 }
 _CODE = re.compile(r"os error (\d+)")  # as safetensors writes it

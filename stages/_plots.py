@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
 from dvc.render.match import match_defs_renderers
-from dvc_render.exceptions import DvcRenderError
 from PIL import Image
 
 from sfc.errors import UserError
@@ -57,15 +56,18 @@ def _filled(title: str, props: dict[str, Any], reads: Mapping[str, Read]) -> dic
         for error in matched.definition_errors.values():
             raise error
         return matched.renderer.get_filled_template() if matched.renderer.datapoints else None
-    except (DvcException, DvcRenderError, OSError, ValueError) as error:
-        raise UserError(f"dvc.yaml: plot {title!r}: {' '.join(str(error).split())}") from None
+    except UserError:
+        raise
+    except Exception as error:  # all of it DVC's code at work on these files, which raises anything for damaged ones
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"dvc.yaml: plot {title!r}: {said}") from error
 
 
 def _rows(path: str, content: bytes) -> Any:
     delimiter = _TABLES.get(Path(path).suffix)
     try:
         return rows_of(content, delimiter) if delimiter else json.loads(content)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, csv.Error):
         raise UserError(f"{path}: not the table that dvc.yaml plots") from None
 
 

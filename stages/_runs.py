@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from dvc_objects.errors import ObjectFormatError
 from sfc.errors import UserError
 from sfc.example_archive import ExampleArchive
 from sfc.params import read_yaml
+from sfc.report.forms import check_classes, check_index, check_metrics, check_per_class
 from sfc.report.run import Run
 from stages._presets import flat
 
@@ -65,45 +65,47 @@ def read_run(name: str, read: Read, metrics: Sequence[str], products: Sequence[s
     Raises:
         UserError: there are no params, or a file is not what its stage writes.
     """
-    with readable(name):
-        return _read_run(name, read, metrics, products)
-
-
-@contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turn what damaged figures of runs called `name` make code raise anywhere into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(
-            f"{name}: metrics/, plots/, out/label_stats.csv or out/examples/ hold what no stage writes ({what}); "
-            "run the stages again"
-        ) from error
-
-
-def _read_run(name: str, read: Read, metrics: Sequence[str], products: Sequence[str]) -> Run:
     params = read("params.yaml")
     if params is None:
         raise UserError(f"{name}: no params.yaml")
     found = {Path(path).stem: _json(path, content) for path in metrics if (content := read(path)) is not None}
+    for path in metrics:
+        if (values := found.get(Path(path).stem)) is not None:
+            check_metrics(Path(path).stem, values, path)
+    classes = _table("out/label_stats.csv", read("out/label_stats.csv") or b"")
+    check_classes(classes, "out/label_stats.csv")
     per_class, examples = {}, {}
     for product in products:
-        if (content := read(f"plots/evaluate_{product}_per_class.csv")) is not None:
-            per_class[product] = rows_of(content)
+        path = f"plots/evaluate_{product}_per_class.csv"
+        if (content := read(path)) is not None:
+            per_class[product] = _table(path, content)
+            check_per_class(per_class[product], path)
         path = f"out/examples/{product}.zip"
         if (content := read(path)) is not None:
             examples[product] = ExampleArchive(content, source=path)
+            check_index(examples[product].index, path)
     return Run(
         name=name,
-        params=flat(read_yaml(params.decode(), source=f"{name}: params.yaml")),
+        params=flat(_params(params, name)),
         metrics=found,
-        classes=rows_of(read("out/label_stats.csv") or b""),
+        classes=classes,
         per_class=per_class,
         examples=examples,
     )
+
+
+def _params(content: bytes, name: str) -> Any:
+    try:
+        return read_yaml(content.decode(), source=f"{name}: params.yaml")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: params.yaml: not in UTF-8 ({error})") from None
+
+
+def _table(path: str, content: bytes) -> list[dict[str, str]]:
+    try:
+        return rows_of(content)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: no CSV in UTF-8 ({error}); run its stage again") from None
 
 
 def rows_of(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import hashlib
 import json
 import math
 import os
@@ -12,11 +13,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import click
 import torch
@@ -25,59 +25,17 @@ from tqdm import tqdm
 from sfc.config_types import Section
 from sfc.errors import UserError
 from sfc.memory import keep_freed_memory
-from sfc.params import Params, load_params, method_section_names
+from sfc.params import load_params
 from sfc.storage import storage_error, storage_line
 from stages._ending import Ended, end_with_launcher, ending_on_notice, notice
 from stages._errors import errors_as_lines
 from stages._gpu import gpu_index
 from stages._lock import alone, at_work
+from stages._params import LISTED, AllParams, MethodSections, Param, params_of  # noqa: F401 - stages take them here
+from stages._places import check_parents, refuse_folder
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
-
-
-@dataclass(frozen=True)
-class Param:
-    """Annotated[T, Param("walk.steps")] hands a stage that value or section of params.yaml.
-
-    `{method}` in the name stands for train_cam.method.
-    """
-
-    name: str
-
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def read(self, params: Params) -> Any:
-        return params.get(self.name)
-
-
-@dataclass(frozen=True)
-class MethodSections:
-    """Annotated[dict[str, Section], MethodSections(...)] hands a stage the sections its method reads, by name.
-
-    Args:
-        declared: whether the stage depends on them, and so on those of all methods: dvc.yaml cannot choose.
-    """
-
-    declared: bool
-
-    def names(self) -> tuple[str, ...]:
-        # asked for by the tests alone: what methods there are must not become a dependency of the stage
-        return method_section_names() if self.declared else ()
-
-    def read(self, params: Params) -> dict[str, Section]:
-        return params.method_sections()
-
-
-@dataclass(frozen=True)
-class AllParams:
-    """Annotated[Params, AllParams()] hands a stage all params; it depends on the whole of params.yaml, by value."""
-
-    def names(self) -> tuple[str, ...]:
-        return ("params.yaml:",)  # as dvc.yaml writes it
-
-    def read(self, params: Params) -> Params:
-        return params
+_LONG = 190  # bytes of a name to which no more can be added: file systems take 255
 
 
 def stage(summary: str, *, reads: str, writes: str):
@@ -90,8 +48,8 @@ def stage(summary: str, *, reads: str, writes: str):
     """
 
     def decorate(function):
-        wanted = _params_of(function)
-        listed = [_LISTED.get(type(param)) or param.name for param in wanted.values()]
+        wanted = params_of(function)
+        listed = [LISTED.get(type(param)) or param.name for param in wanted.values()]
 
         name = function.__module__.rpartition(".")[2]
         name = Path(sys.argv[0]).stem if name == "__main__" else name
@@ -121,21 +79,6 @@ def stage(summary: str, *, reads: str, writes: str):
         return command
 
     return decorate
-
-
-_LISTED = {MethodSections: "those of the method", AllParams: "all"}
-
-
-def _params_of(function: Callable) -> dict[str, Param | MethodSections | AllParams]:
-    """The parameters of a stage that params.yaml fills, and by what."""
-    found = {}
-    for parameter, hint in get_type_hints(function, include_extras=True).items():
-        markers = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Param | MethodSections | AllParams)]
-        if markers:
-            (found[parameter],) = markers
-        elif isinstance(hint, type) and issubclass(hint, Section):
-            found[parameter] = Param(parameter)
-    return found
 
 
 def _each(values: Iterable[Any]) -> Iterator[Any]:
@@ -207,21 +150,26 @@ def output(path: str | Path) -> Iterator[Path]:
     """A temporary sibling to write a file or folder to; it becomes `path` when the block ends well.
 
     On an exception nothing is left behind and an older `path` stays as it was. An older `path` may be a read-only
-    link into DVC's cache: it is replaced, never written to. What a killed process has left of it is cleared away.
+    link into DVC's cache: it is replaced, never written to; but a folder does not make way for a file. What a killed
+    process has left of it is cleared away.
 
     Raises:
-        UserError: the disk does not take it.
+        UserError: it cannot be written there, or the disk does not take it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    check_parents(path)
+    name = path.name if len(os.fsencode(path.name)) < _LONG else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{name}.{os.getpid()}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*partial{path.suffix}") if alone() else ():
+        for left in path.parent.glob(f".{glob.escape(name)}.*partial{path.suffix}") if alone() else ():
             _remove(left)
         try:
             yield temporary
             if temporary.is_dir():
                 _remove(path)
+            else:
+                refuse_folder(path)
             os.replace(temporary, path)
         finally:
             _remove(temporary)

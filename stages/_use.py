@@ -28,6 +28,11 @@ class Look:
     precision: str
     crf: dict[str, Any] | None
 
+    def __str__(self) -> str:
+        """For the person who watches: how images are looked at."""
+        crf = "with a CRF" if self.crf else "no CRF"
+        return f"{scales_line(self.scales, self.flip)}, {self.precision}, {crf}"
+
 
 # where a model is used away from its project; a single scale has nothing to merge
 PLAIN = Look(scales=(1.0,), merge="max", flip=False, batch_size=8, precision="fp32", crf=None)
@@ -52,6 +57,17 @@ def _of(params: Params, crf: bool | None) -> Look:
     wanted = predict.crf.enabled if crf is None else crf
     kernels = predict.crf.model_dump(exclude={"enabled"}) if wanted else None
     return Look(predict.scales, predict.merge, predict.flip, predict.batch_size, predict.precision, kernels)
+
+
+def scales_line(scales: tuple[float, ...], flip: bool) -> str:
+    """For the person who watches: at which scales images are seen, and whether mirrored."""
+    shown = ", ".join(f"{scale:g}" for scale in scales)
+    return f"scale{'s' if len(scales) > 1 else ''} {shown}, {'mirrored too' if flip else 'not mirrored'}"
+
+
+def source_line() -> str:
+    """Where settings that no option gives come from."""
+    return "settings of params.yaml" if PARAMS.exists() else "no params.yaml here: settings of a model away from it"
 
 
 def project_params() -> Params | None:

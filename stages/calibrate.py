@@ -25,6 +25,7 @@ from sfc.offsets.labels import OffsetLabels
 from sfc.offsets.sheet import offset_block, shown_offsets
 from sfc.params import Params, load_params
 from stages._errors import errors_as_lines
+from stages._places import check_folder
 from stages._stage import output, progress, say, workers
 from stages._tuning import spread, use_up
 
@@ -52,6 +53,7 @@ def main(masks: int | None, images: int, offsets: str | None) -> None:
     Writes: out/calibrate/offsets.csv and sheet_1.png, ...; with --masks also dataset.tuning in params.yaml
     """
     with errors_as_lines():
+        check_folder(FOLDER)  # before a mask is used up
         params = load_params()
         bootstrap = Bootstrap(**params.get("evaluate.bootstrap").model_dump())
         fusions = {use: params.get(f"fusion.{{method}}.{use}") for use in USES}

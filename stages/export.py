@@ -10,8 +10,9 @@ from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
+from stages._places import check_file
 from stages._stage import output, say
-from stages._use import look, look_options
+from stages._use import look, look_options, scales_line, source_line
 
 WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
 
@@ -22,7 +23,7 @@ WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
     "--model", type=click.Path(path_type=Path), default="out/seg.safetensors", show_default=True, help="By train_seg."
 )
 @click.option(
-    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="[the model's name, .onnx or .pt2]"
+    "--to", "target", type=click.Path(path_type=Path, readable=False), help="[the model's name, .onnx or .pt2]"
 )
 @look_options("predict in params.yaml")
 def main(form, model, target, scales, flip) -> None:
@@ -34,10 +35,11 @@ def main(form, model, target, scales, flip) -> None:
     """
     target = target or model.with_suffix(f".{form}")
     with writing_alone("export", target):
+        check_file(target)
         found = look(scales=scales, flip=flip, crf=None)
         how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}
         facts = read_facts(model, task=SEGMENTATION)
-        say(f"export: {model} at scales {', '.join(map(str, found.scales))}{', mirrored too' * found.flip}")
+        say(f"export: {model}, {scales_line(found.scales, found.flip)}; {source_line()}")
         program = exported(load_segmenter(model, "cpu"), **how)
         with output(target) as path:
             WRITERS[form](program, path, metadata(facts, **how))

@@ -12,6 +12,7 @@ from sfc.label_archive import LabelArchive
 from sfc.readers.voc import VOC_CLASSES
 from sfc.voc_results import FOLDER, write_voc_results
 from stages._command import writing_alone
+from stages._places import check_file
 from stages._stage import output, progress
 
 
@@ -19,7 +20,7 @@ from stages._stage import output, progress
 @click.option(
     "--to",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),
     default="out/voc_results.tar.gz",
     show_default=True,
     help="The archive to write.",
@@ -31,6 +32,7 @@ def main(target: Path) -> None:
     split must be there, at its own size. Equal predictions give equal bytes.
     """
     with writing_alone("export_voc", target):
+        check_file(target)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         if manifest.classes != VOC_CLASSES:
             raise UserError("the VOC server knows VOC's 20 classes in their order, and out/classes.json has others")

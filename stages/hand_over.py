@@ -16,6 +16,7 @@ from sfc.errors import UserError, refuse
 from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchive
 from stages._command import writing_alone
+from stages._places import check_file, check_folder
 from stages._stage import output, progress
 
 PATHS = {"pseudo_labels": "out/pseudo_labels.zip", "predictions": "out/predictions.zip", "crf": "out/crf.zip"}
@@ -39,7 +40,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: equal labels are eq
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help="The folder to write, or the archive if it ends in .zip.  [default: out/hand_over/TOOL]",
 )
 def main(tool: str, product: str, only: Path | None, target: Path | None) -> None:
@@ -55,6 +56,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     """
     target = target or Path("out/hand_over") / tool
     with writing_alone("hand_over", target):
+        (check_file if target.suffix == ".zip" else check_folder)(target)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         archive = LabelArchive(PATHS[product])
         records = _records(archive, {record.id: record for record in manifest.records}, only)

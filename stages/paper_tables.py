@@ -20,6 +20,7 @@ from stages._copies import REMEDY, reaches_copies
 from stages._errors import errors_as_lines
 from stages._facts import Facts, changed, read_params, value
 from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
+from stages._places import check_file
 from stages._stage import output, say
 
 SEED = "train_cam.random_seed"
@@ -45,7 +46,9 @@ class Run:
 @click.option("--main", "main_results", is_flag=True, help=f"Instead: the whole pipeline of {', '.join(METHODS)}.")
 @click.option("--products", metavar="cam,crf,...", help=f"With --main: what to measure of {', '.join(PRODUCTS)}.")
 @click.option("--jobs", type=click.IntRange(1), help="Experiments at a time  [default: one a GPU, or one]")
-@click.option("--out", type=click.Path(path_type=Path), help="Markdown file; the CSV beside it has its name.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, readable=False), help="Markdown file; the CSV beside it has its name."
+)
 @click.option("--dry-run", is_flag=True, help="List the experiments and their state; queue and write nothing.")
 def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:
     """Run the experiments behind the paper's tables in DVC's queue, and set our figures beside the paper's.
@@ -86,6 +89,8 @@ def _make(seeds, tables, main_results, products, jobs, out, dry_run) -> tuple[li
     measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
     measured = measured if main_results else ["cam"]
     out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
+    check_file(out)
+    check_file(out.with_suffix(".csv"))
     targets = [f"evaluate@{product}" for product in measured]
     params, facts = read_params(), Facts()
     parse_params(params)

@@ -12,9 +12,10 @@ from sfc.errors import UserError
 from sfc.params import Params, read_text, read_yaml
 from sfc.report.page import report_page
 from stages._paper import PRODUCTS
+from stages._places import check_file
 from stages._plots import filled_plots
 from stages._presets import flat, preset_paths, preset_text
-from stages._runs import WORKSPACE, read_run, readable, revision, workspace
+from stages._runs import WORKSPACE, read_run, revision, workspace
 from stages._stage import AllParams, output, stage
 
 TITLES = {product: title[0].upper() + title[1:] for product, title in PRODUCTS.items()}
@@ -23,7 +24,7 @@ REPORT, COMPARISON = "out/report.html", "out/comparison.html"
 
 @click.argument("experiments", nargs=-1, metavar="[EXP]...")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help=f"[default: {REPORT}; of EXP {COMPARISON}]"
+    "--out", type=click.Path(path_type=Path, readable=False), help=f"[default: {REPORT}; of EXP {COMPARISON}]"
 )
 @stage(
     "Write the report of the workspace, or compare experiments.\n\n"
@@ -38,6 +39,8 @@ def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Param
     names = [WORKSPACE, *experiments] if len(experiments) == 1 else list(dict.fromkeys(experiments))
     if len(experiments) > 1 and len(names) == 1:
         raise UserError(f"{names[0]} is named twice; name another one to compare it with")
+    out = out or Path(COMPARISON if names else REPORT)
+    check_file(out)
     reads = {name: revision(name) for name in names} or {"this run": workspace}
     runs = [read_run(name, read, pipeline["metrics"], list(TITLES)) for name, read in reads.items()]
     for run in runs:
@@ -46,10 +49,8 @@ def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Param
         if [row.get("class") for row in run.classes] != [row.get("class") for row in runs[0].classes]:
             raise UserError(f"{run.name} and {runs[0].name} are of different classes; compare runs on one data set")
     preset = _nearest_preset(runs[0].params)
-    with readable(", ".join(reads)):
-        plots = filled_plots(pipeline["plots"], reads, leave_out="out/gallery/")
-        page = report_page(runs, titles=TITLES, preset=preset, plots=plots)
-    out = out or Path(COMPARISON if names else REPORT)
+    plots = filled_plots(pipeline["plots"], reads, leave_out="out/gallery/")
+    page = report_page(runs, titles=TITLES, preset=preset, plots=plots)
     with output(out) as path:
         path.write_text(page, encoding="utf-8")
     return f"report: {out}, {len(page.encode()) / 1e6:.1f} MB, opens in any browser without network;"

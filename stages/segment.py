@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from sfc.data.images import equal_sizes, has_rotation_tag, image_size, palette_png, read_content, read_record
-from sfc.data.manifest import BACKGROUND, Record
+from sfc.data.images import equal_sizes, has_rotation_tag, image_size, read_content
+from sfc.data.manifest import Record
 from sfc.data.pool import ordered_map, threaded_map
 from sfc.deployment.cams import CamResults
 from sfc.deployment.exported import ExportedModel
-from sfc.deployment.known_labels import known_classes
-from sfc.deployment.overlay import heat_overlay, label_overlay
-from sfc.deployment.sources import TABLE, find_images
+from sfc.deployment.known_labels import read_labels
+from sfc.deployment.sources import find_images
 from sfc.errors import UserError
 from sfc.localization.multiscale import infer_cams, ready
 from sfc.memory import keep_freed_memory
@@ -29,9 +29,12 @@ from sfc.methods import load_cam_network
 from sfc.model_file import CAM, SEGMENTATION, ModelFacts, read_facts
 from sfc.segmentation.inference import labels_of, predict_labels
 from sfc.segmentation.models import load_segmenter
-from stages._errors import errors_as_lines
-from stages._stage import device, output, progress, say, workers
-from stages._use import look, look_options, project_params
+from stages._command import writing_alone
+from stages._ending import Ended
+from stages._results import ImageError, Results
+from stages._stage import device, progress, say, workers
+from stages._text import counted, per_second
+from stages._use import Look, look, look_options, project_params, scales_line, source_line
 
 Result = tuple[str, np.ndarray, np.ndarray | None]  # id, labels, and heat maps where there are any
 
@@ -51,9 +54,23 @@ class _Job:
             say(f"Error: {error}")
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model, and how it looks at images; its weights are read by `run`, once all else has been found well.
+
+    Attributes:
+        how: what the person who watches is told.
+        run: makes the results of a job.
+    """
+
+    facts: ModelFacts
+    how: str
+    run: Callable[[_Job], Iterator[Result]]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Results.")
+@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, readable=False), help="Results.")
 @click.option("--model", type=click.Path(path_type=Path), help="[out/seg.safetensors; with --cam out/cam.safetensors]")
 @click.option("--cam", is_flag=True, help="By the CAM network, with heat maps; needs --labels.")
 @click.option(
@@ -66,28 +83,59 @@ def main(sources, folder, model, cam, labels, scales, flip, crf) -> None:
 
     Writes to the folder --out, for each image, labels/NAME.png (a label map in the model's colours), overlays/NAME.jpg
     (the classes over the image, with names), with --cam also heat_maps/NAME.CLASS.jpg, and a row in segments.csv with
-    pixels and share of every class. The model is a file that train_seg wrote, or one that stages.export wrote (.onnx).
-    An image that cannot be read is a line on the screen; the others are done, and the exit status is 1.
+    these files, and pixels and share of every class. The model is a file that train_seg wrote, or one that
+    stages.export wrote (.onnx). An image that cannot be read is a line on the screen; the others are done, and the exit
+    status is 1. A run that was ended leaves what it has done; start it again to have all.
     """
     keep_freed_memory()
-    with errors_as_lines():
+    with writing_alone("segment", folder):
         if cam and labels is None:
             raise UserError("--cam: CAMs are made of classes that are known; name them by --labels")
-        images = find_images(sources, skip=folder)
+        images = find_images(sources)
+        wanted = None if labels is None else read_labels(labels)
         if cam:
-            facts, run = _cam_network(model or Path("out/cam.safetensors"), scales=scales, flip=flip, crf=bool(crf))
+            chosen = _cam_network(model or Path("out/cam.safetensors"), scales=scales, flip=flip, crf=bool(crf))
         else:
-            facts, run = _segmenter(model or Path("out/seg.safetensors"), scales=scales, flip=flip, crf=crf)
-        job = _job(images, None if labels is None else known_classes(labels, images, facts.classes))
-        started = time.monotonic()
-        rows = _write_all(run(job), job, facts, folder)
-    seconds = time.monotonic() - started
-    say(
-        f"segment: {len(rows):,} images to {folder} in {seconds:.0f} s, {len(rows) / seconds:.3g} images per second"
-        + (f"; {len(job.failed):,} could not be done, see above" if job.failed else "")
-    )
+            chosen = _segmenter(model or Path("out/seg.safetensors"), scales=scales, flip=flip, crf=crf)
+        known = None if wanted is None else wanted.of_images(images, chosen.facts.classes)
+        workers()  # read here, so that a slip in it is found before the model is loaded
+        results = Results(folder, images, chosen.facts)
+        say(f"segment: {chosen.how}; {source_line()}")
+        job = _job(images, known)
+        if job.records:
+            _do(job, chosen.run(job), results, folder)
+        else:
+            say(f"segment: nothing done of {counted(len(images), 'image')}, see above")
     if job.failed:
         raise SystemExit(1)
+
+
+def _do(job: _Job, found: Iterator[Result], results: Results, folder: Path) -> None:
+    """Segment and write all images that can be done, and say how many that were."""
+    started, total = time.monotonic(), len(job.records)
+    write = partial(_write, job=job, results=results)
+    try:
+        with results, closing(threaded_map(write, found, workers=workers())) as written:
+            for _ in progress(written, total=total, label="segmenting"):
+                pass
+    except (KeyboardInterrupt, Ended):
+        said = f"{results.done:,} of {counted(total, 'image')}, which stay"
+        say(f"segment: ended after {said} in {folder}; the same command does all")
+        raise
+    seconds = time.monotonic() - started
+    rate = f", {per_second(results.done, seconds)} images per second" if results.done else ""
+    lost = f"; {len(job.failed):,} could not be done, see above" if job.failed else ""
+    say(f"segment: {counted(results.done, 'image')} to {folder} in {seconds:.0f} s{rate}{lost}")
+
+
+def _write(result: Result, *, job: _Job, results: Results) -> None:
+    """Write one image's results, or say why that cannot be where it concerns no other image."""
+    id, label, heat = result
+    record = job.records[id]
+    try:
+        results.write(record, label, heat)
+    except ImageError as error:
+        job.broken(record, error)
 
 
 def _job(images: Mapping[str, Path], known: dict[str, tuple[int, ...]] | None) -> _Job:
@@ -106,59 +154,50 @@ def _job(images: Mapping[str, Path], known: dict[str, tuple[int, ...]] | None) -
             continue
         job.records[id] = replace(record, height=height, width=width)
     if rotated:
-        say(f"segment: {rotated:,} images have a tag that asks viewers to rotate them; it is not applied")
+        say(f"segment: {counted(rotated, 'image')} with a tag that asks viewers to rotate; it is not applied")
     return job
 
 
-def _segmenter(
-    path: Path, *, scales: tuple[float, ...] | None, flip: bool | None, crf: bool | None
-) -> tuple[ModelFacts, Callable[[_Job], Iterator[Result]]]:
-    target = device()
+def _segmenter(path: Path, *, scales: tuple[float, ...] | None, flip: bool | None, crf: bool | None) -> _Model:
+    if path.suffix == ".pt2":
+        raise UserError(f"{path}: models that run here are .safetensors and .onnx; pt2 is for torch.export.load")
+    target, found = device(), look(scales=scales, flip=flip, crf=crf)
     if path.suffix == ".onnx":
         if scales is not None or flip is not None:
             raise UserError(f"{path}: scales and flip are part of an exported model; give them to stages.export")
-        found = look(scales=None, flip=None, crf=crf)
-        exported = ExportedModel(path, target)
-        say(f"segment: {path}, scales {', '.join(map(str, exported.scales))}, by onnxruntime")
-        return exported.facts, partial(_labels_of_exported, exported, found.crf)
-    if path.suffix == ".pt2":
-        raise UserError(f"{path}: models that run here are .safetensors and .onnx; pt2 is for torch.export.load")
-    found = look(scales=scales, flip=flip, crf=crf)
+        model = ExportedModel(path, target)
+        how = replace(found, scales=model.scales, flip=model.flip, precision="fp32")
+        return _Model(model.facts, f"{path}, {how}, by onnxruntime", partial(_of_exported, model, found.crf))
     facts = read_facts(path, task=SEGMENTATION)
-    network = load_segmenter(path, target)
-    say(f"segment: {path}, scales {', '.join(map(str, found.scales))}{', mirrored too' * found.flip}, on {target}")
-
-    def run(job: _Job) -> Iterator[Result]:
-        labels = predict_labels(
-            network,
-            equal_sizes(job.records.values(), found.batch_size),
-            scales=found.scales,
-            merge=found.merge,
-            flip=found.flip,
-            precision=found.precision,
-            device=target,
-            crf=found.crf,
-            workers=workers(),
-            known=job.known,
-            broken=job.broken,
-        )
-        return ((id, label, None) for id, label in labels)
-
-    return facts, run
+    return _Model(facts, f"{path}, {found}, on {target}", partial(_of_network, path, found, target))
 
 
-def _labels_of_exported(model: ExportedModel, crf: dict[str, float] | None, job: _Job) -> Iterator[Result]:
+def _of_network(path: Path, found: Look, target: torch.device, job: _Job) -> Iterator[Result]:
+    labels = predict_labels(
+        load_segmenter(path, target),
+        equal_sizes(job.records.values(), found.batch_size),
+        scales=found.scales,
+        merge=found.merge,
+        flip=found.flip,
+        precision=found.precision,
+        device=target,
+        crf=found.crf,
+        workers=workers(),
+        known=job.known,
+        broken=job.broken,
+    )
+    return ((id, label, None) for id, label in labels)
+
+
+def _of_exported(model: ExportedModel, crf: dict[str, float] | None, job: _Job) -> Iterator[Result]:
     rows = model.rows(list(job.records.values()), workers=workers(), broken=job.broken)
     # the logits have the image's size already, so that nothing is resized
     for id, label in labels_of(rows, align_corners=False, crf=crf, known=job.known, workers=workers()):
         yield id, label, None
 
 
-def _cam_network(
-    path: Path, *, scales: tuple[float, ...] | None, flip: bool | None, crf: bool
-) -> tuple[ModelFacts, Callable[[_Job], Iterator[Result]]]:
-    target = device()
-    params = project_params()
+def _cam_network(path: Path, *, scales: tuple[float, ...] | None, flip: bool | None, crf: bool) -> _Model:
+    target, params = device(), project_params()
     if params is None:
         raise UserError(
             "--cam: how CAMs are fused stands in params.yaml, cam and fusion; run it in the project's folder"
@@ -166,13 +205,12 @@ def _cam_network(
     cam = params.get("cam")
     cam = cam.model_copy(update={"scales": scales or cam.scales, "flip": cam.flip if flip is None else flip})
     facts = read_facts(path, task=CAM)
-    network = ready(load_cam_network(path, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
     fusion = {use: params.get(f"fusion.{facts.network['method']}.{use}").model_dump() for use in ("eval", "crf")}
     refine = (fusion["crf"], params.get("crf").model_dump()) if crf else None
-    results = CamResults(network.kinds, network.fused, fusion["eval"], refine)
-    say(f"segment: {path}, CAMs at scales {', '.join(map(str, cam.scales))}{', mirrored too' * cam.flip}, on {target}")
+    how = f"{path}, CAMs at {scales_line(cam.scales, cam.flip)}, {cam.precision}, {'with a' if crf else 'no'} CRF"
 
     def run(job: _Job) -> Iterator[Result]:
+        network = ready(load_cam_network(path, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
         cams = infer_cams(
             network,
             [list(job.records.values())],
@@ -186,45 +224,10 @@ def _cam_network(
             workers=workers(),
             broken=job.broken,
         )
+        results = CamResults(network.kinds, network.fused, fusion["eval"], refine)
         return ordered_map(results, ((job.records[id], maps) for id, maps in cams), workers=workers())
 
-    return facts, run
-
-
-def _write_all(results: Iterator[Result], job: _Job, facts: ModelFacts, folder: Path) -> list[list]:
-    """Write every result, and the table of them in the order of the sources; returns its rows."""
-    write = partial(_write, records=job.records, facts=facts, folder=folder)
-    rows = {}
-    for id, row in progress(
-        threaded_map(write, results, workers=workers()), total=len(job.records), label="segmenting"
-    ):
-        rows[id] = row
-    names = [BACKGROUND, *facts.classes]
-    with output(folder / TABLE) as path, open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        measures = [f"{name}_{what}" for name in names for what in ("pixels", "share")]
-        table.writerow(["image", "height", "width", *measures])
-        table.writerows(rows[id] for id in job.records if id in rows)
-    return list(rows.values())
-
-
-def _write(
-    result: Result, *, records: Mapping[str, Record], facts: ModelFacts, folder: Path
-) -> tuple[str, list[str | int | float]]:
-    """Write the pictures of one image; returns its id and its row in the table."""
-    id, label, heat = result
-    record, image = records[id], read_record(records[id])
-    with output(folder / "labels" / f"{id}.png") as path:
-        path.write_bytes(palette_png(label, palette=facts.palette))
-    with output(folder / "overlays" / f"{id}.jpg") as path:
-        label_overlay(image, label, facts.classes, facts.palette).save(path, quality=90)
-    for index, values in zip(record.labels, heat, strict=True) if heat is not None else ():
-        name = facts.classes[index]
-        with output(folder / "heat_maps" / f"{id}.{name.replace('/', '_')}.jpg") as path:
-            heat_overlay(image, values, name).save(path, quality=90)
-    counts = np.bincount(label.ravel(), minlength=1 + len(facts.classes)).tolist()
-    measures = [value for count in counts for value in (count, round(count / label.size, 6))]
-    return id, [record.image.as_posix(), record.height, record.width, *measures]
+    return _Model(facts, f"{how}, on {target}", run)
 
 
 if __name__ == "__main__":

@@ -123,12 +123,13 @@ def write_pt2(program: torch.export.ExportedProgram, path: Path, known: dict[str
     """Write what `torch.export.load` reads, with `known` as its extra files.
 
     Tracing notes down what holds for the sides of its example (such as that one is odd after pooling) as conditions on
-    the input; the graph does not need them: `torch.export.load(path).module(check_guards=False)` takes all sizes but
-    the smallest, of which a scale leaves a single cell.
+    the input. The graph does not need them, so they are left out: `torch.export.load(path).module()` takes all sizes
+    but the smallest, of which a scale leaves a single cell.
 
     Raises:
         UserError: torch cannot write the graph.
     """
+    program._guards_code.clear()  # there is no public way to leave them out
     try:
         torch.export.save(program, path, extra_files=dict(known))
     except Exception as error:  # of the serialiser: which operators it knows changes between versions of torch

@@ -1,58 +1,69 @@
-"""The images that a person points at, by files, folders, globs and lists."""
+"""The images that a person points at, by files, folders, globs and lists, and what their results are called."""
 
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sfc.data.images import SUFFIXES
+from sfc.deployment.results import FOLDERS, TABLE
 from sfc.errors import UserError
 
-TABLE = "segments.csv"  # stands in every folder of results
 
-
-def find_images(sources: Sequence[str], *, skip: Path) -> dict[str, Path]:
+def find_images(sources: Sequence[str]) -> dict[str, Path]:
     """Id -> image file, in the order of the sources, of folders and globs by name.
 
     An id is what results are called by: the path without its ending from the folder, from the fixed part of the glob
-    or as a list has it; the name alone of a single file, and where a list has an absolute path or one with `..`.
+    or as a list has it; the name alone of a single file, and where a list has an absolute path or one with `..`. Where
+    images of different folders would have one id, it is their path from the folder that holds them all.
 
     Args:
         sources: of each an image file; a folder, of which all images are meant, those of its folders included; a glob;
-            or a text file NAME.txt with a path a line, from where the command runs or else from the list. What a
-            folder or glob names is an image if it ends as one (`SUFFIXES`), does not begin with a dot, and lies in no
-            folder of earlier results, which has a `TABLE`.
-        skip: nothing in this folder is taken.
+            or a text file NAME.txt with a path a line, of images or folders, from where the command runs or else from
+            the list. What a folder or glob names is an image if it ends as one (`SUFFIXES`), neither its name nor that
+            of a folder on the way begins with a dot, and it is not an earlier result: these lie in the `FOLDERS`
+            beside a `TABLE`.
 
     Raises:
         UserError: a source is nothing of this, or holds no image; or two images have one id.
     """
-    found: dict[str, Path] = {}
-    skip = skip.resolve()
+    places: dict[str, tuple[str, Path]] = {}  # by where the file really is: each image once
     for source in sources:
         for id, path in _images_of(source):
-            if skip in path.resolve().parents:
-                continue
-            other = found.setdefault(id, path)
-            if other.resolve() != path.resolve():
-                raise UserError(
-                    f"{other} and {path}: the results of both would be called {id}; name the folder that holds both, "
-                    "or the images of one ending, as in 'FOLDER/*.jpg'"
-                )
-    if not found:
-        raise UserError(f"{', '.join(sources)}: no image outside {skip}, where the results go")
+            places.setdefault(os.path.realpath(path), (id, path))
+    found: dict[str, Path] = {}
+    for id, path in _told_apart(list(places.values())):
+        other = found.setdefault(id, path)
+        if other is not path:
+            raise UserError(
+                f"{other} and {path}: the results of both would be called {id}; segment them into folders of their "
+                "own, or name the images of one ending, as in 'FOLDER/*.jpg'"
+            )
     return found
+
+
+def _told_apart(named: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    """Ids and files, where several have one id with the path from their common folder instead."""
+    sharing: dict[str, list[Path]] = {}
+    for id, path in named:
+        sharing.setdefault(id, []).append(Path(os.path.abspath(path)))
+    for id, path in named:
+        if len(sharing[id]) > 1:
+            common = os.path.commonpath([other.parent for other in sharing[id]])
+            id = Path(os.path.abspath(path)).relative_to(common).with_suffix("").as_posix()
+        yield id, path
 
 
 def _images_of(source: str) -> Iterator[tuple[str, Path]]:
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):
         yield from _below(path, path.rglob("*"), source)
-    elif path.is_file() and path.suffix.lower() == ".txt":
+    elif os.path.isfile(source) and path.suffix.lower() == ".txt":
         yield from _listed(path)
-    elif path.is_file():
+    elif os.path.isfile(source):
         yield path.stem, path
     elif glob.has_magic(source):
         fixed = Path(re.split(r"[*?\[]", source)[0] + "x").parent
@@ -61,17 +72,32 @@ def _images_of(source: str) -> Iterator[tuple[str, Path]]:
         raise UserError(f"{source}: no such file or folder")
 
 
-def _below(folder: Path, paths: Iterator[Path], source: str) -> Iterator[tuple[str, Path]]:
-    results = {table.parent for table in folder.rglob(TABLE)}
-    images = sorted(
-        p
-        for p in paths
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file() and results.isdisjoint(p.parents)
-    )
+def _below(folder: Path, paths: Iterable[Path], source: str) -> Iterator[tuple[str, Path]]:
+    seen = {path: path.relative_to(folder) for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
+    plain = sorted(path for path, inside in seen.items() if not any(_is_hidden(part) for part in inside.parts))
+    tables: dict[Path, bool] = {}
+    images = [path for path in plain if not _is_result(folder, seen[path].parts[:-1], tables)]
+    if plain and not images:
+        raise UserError(f"{source}: no image there but results of earlier runs; name the images that are meant")
     if not images:
         raise UserError(f"{source}: no image there (a file that ends in {', '.join(SUFFIXES)})")
     for image in images:
-        yield image.relative_to(folder).with_suffix("").as_posix(), image
+        yield seen[image].with_suffix("").as_posix(), image
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") and part != ".."
+
+
+def _is_result(folder: Path, way: Sequence[str], tables: dict[Path, bool]) -> bool:
+    """Whether folders on the way down from `folder` are those of results; `tables` remembers which have a table."""
+    for part in way:
+        if part in FOLDERS and folder not in tables:
+            tables[folder] = (folder / TABLE).is_file()
+        if part in FOLDERS and tables[folder]:
+            return True
+        folder = folder / part
+    return False
 
 
 def _listed(path: Path) -> Iterator[tuple[str, Path]]:
@@ -84,6 +110,10 @@ def _listed(path: Path) -> Iterator[tuple[str, Path]]:
         raise UserError(f"{path}: an empty list; write the path of an image a line")
     for image in named:
         plain = not image.is_absolute() and ".." not in image.parts
-        id = image.with_suffix("").as_posix() if plain else image.stem
         beside = path.parent / image
-        yield id, beside if beside.exists() and not image.exists() else image
+        there = beside if os.path.exists(beside) and not os.path.exists(image) else image
+        if os.path.isdir(there):
+            for id, found in _below(there, there.rglob("*"), f"{path}: {image}"):
+                yield (image / id).as_posix() if plain else id, found
+        else:
+            yield image.with_suffix("").as_posix() if plain else image.stem, there

@@ -112,7 +112,7 @@ def test_onnx_gives_the_labels_and_logits_of_the_network(case):
     for batch, (logits, labels) in zip(images(), wanted, strict=True):
         (found,) = model._session.run([LABELS], {"images": batch})
         assert (found.shape, found.dtype) == (batch.shape[:3], np.uint8)
-        np.testing.assert_allclose(model.logits(batch), logits, atol=0.05 * np.abs(logits).max())
+        np.testing.assert_allclose(model.logits(batch), logits, atol=1e-3 * np.abs(logits).max())
         equal.append((found == labels).mean())
     assert min(equal) >= 0.999
     assert all(len(np.unique(labels)) == 3 for _, labels in wanted[:-2])  # the scenes'
@@ -121,7 +121,7 @@ def test_onnx_gives_the_labels_and_logits_of_the_network(case):
 def test_pt2_gives_the_labels_of_the_network(case):
     folder, wanted, _ = case
     extra = {"sfc": ""}
-    module = torch.export.load(folder / "a.pt2", extra_files=extra).module(check_guards=False)
+    module = torch.export.load(folder / "a.pt2", extra_files=extra).module()
     assert extra["sfc"] == FACTS.to_json()
     for batch, (_, labels) in zip(images(), wanted, strict=True):
         assert (module(torch.from_numpy(batch))[1].numpy() == labels).mean() >= 0.999

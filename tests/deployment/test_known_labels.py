@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sfc.deployment.known_labels import known_classes
+from sfc.deployment.known_labels import read_labels
 from sfc.errors import UserError
 
 CLASSES = ("cat", "dog", "polar_bear")
@@ -15,6 +15,10 @@ IMAGES = {"a": Path("in/a.png"), "sub/b": Path("in/sub/b.jpg")}
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
+
+
+def known_classes(labels, images, classes):
+    return read_labels(labels).of_images(images, classes)
 
 
 def table(text, path="in/labels.csv"):
@@ -52,10 +56,29 @@ def test_faults_of_a_table_are_one_line(text, message):
     assert str(error.value).startswith(message)
 
 
-def test_no_such_table_or_class():
-    with pytest.raises(UserError, match=r"^none.csv: no such label table"):
-        known_classes("none.csv", IMAGES, CLASSES)
-    with pytest.raises(UserError, match=r"^unknown class 'cow'"):
-        known_classes("cow", IMAGES, CLASSES)
-    with pytest.raises(UserError, match=r"^--labels: ',' names no class; the model knows cat, dog, polar_bear"):
-        known_classes(",", IMAGES, CLASSES)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("none.csv", "--labels none.csv: no such file"),
+        ("missing.txt", "--labels: 'missing.txt' is neither a file nor a class; the model knows cat, dog, polar_bear"),
+        ("in", "--labels: 'in' is neither a file nor a class; the model knows cat, dog, polar_bear"),
+        ("cot", "--labels: 'cot' is neither a file nor a class; did you mean cat?"),
+        ("cat,cow", "--labels: 'cow' is no class; "),
+        (",".join(["cat"] * 100 + ["cow"]), "--labels: 'cow' is no class; "),
+        (",", "--labels: ',' names no class; the model knows cat, dog, polar_bear"),
+        ("", "--labels: '' names no class; the model knows cat, dog, polar_bear"),
+    ],
+)
+def test_no_such_table_or_class(labels, message):
+    with pytest.raises(UserError) as error:
+        known_classes(labels, IMAGES, CLASSES)
+    assert str(error.value).startswith(message)
+    assert "dataset." not in str(error.value)
+
+
+def test_the_form_of_a_table_is_seen_without_a_model():
+    Path("in/labels.csv").write_text("file,classes\na,dog\n")
+    with pytest.raises(UserError, match=r"^in/labels.csv: column image is missing"):
+        read_labels("in/labels.csv")
+    with pytest.raises(UserError, match=r"in/labels.csv: line 2: unknown class 'x'; the model knows cat, dog"):
+        table("image,classes\na,x\n")

@@ -29,6 +29,8 @@ NO_DEPENDENCY = {
     "stages._errors",
     "stages._gpu",
     "stages._lock",
+    "stages._params",
+    "stages._places",
     "stages._scratch",
     *(f"sfc.{name}" for name in CONFIG),
 }

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc.example_archive import ExampleArchiveWriter
+from stages import report
 from stages.report import main
 
 COPIED = ("dvc.yaml", "params.yaml", "presets", ".dvc/plots", ".dvc/config")
@@ -104,14 +105,61 @@ def test_plots_of_ones_own_are_shown(project):
         ("out/examples/crf.zip", "no zip", "out/examples/crf.zip: not an archive of examples"),
         ("plots/train_seg.csv", "step,loss\n1,2\n", "dvc.yaml: plot 'Training of the segmentation model': "),
         ("plots/evaluate_seg_confusion.json", "[", "plots/evaluate_seg_confusion.json: not the table"),
+        ("plots/evaluate_seg_confusion.json", "[[1]]", "dvc.yaml: plot "),
+        (
+            "metrics/prepare.json",
+            '{"train": {"classes_per_image": "x"}}',
+            "metrics/prepare.json: not what its stage writes",
+        ),
+        ("metrics/evaluate_crf.json", '{"train": 3}', "metrics/evaluate_crf.json: not what its stage writes (train: "),
+        (
+            "metrics/evaluate_crf.json",
+            '{"train": {}}',
+            "metrics/evaluate_crf.json: not what its stage writes (train.images:",
+        ),
+        ("metrics/train_cam.json", '{"a":' * 400 + "1" + "}" * 400, "metrics/train_cam.json: no figures of a stage"),
+        ("metrics/analyse.json", '{"head": "ant"}', "metrics/analyse.json: not what its stage writes"),
+        ("out/label_stats.csv", "class,n,dc\nant,x,1\n", "out/label_stats.csv: line 2: not what its stage writes (n: "),
+        ("out/label_stats.csv", b"class,n,dc\n\xff,1,1\n", "out/label_stats.csv: no CSV in UTF-8"),
+        (
+            "plots/evaluate_crf_per_class.csv",
+            "class,iou\nant,1\n",
+            "plots/evaluate_crf_per_class.csv: line 2: not what",
+        ),
     ],
 )
 def test_damaged_input_is_one_line_and_leaves_no_page(project, name, text, message):
-    (project / name).write_text(text)
+    (project / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     output = run(code=1)
     assert output.startswith(f"Error: {message}")
     assert output.count("\n") == 1
     assert list((project / "out").glob("*report*")) == []
+
+
+def test_an_index_of_another_form(project):
+    with ExampleArchiveWriter(project / "out/examples/crf.zip") as archive:
+        archive.finish({"examples": []})
+    assert run(code=1).startswith("Error: out/examples/crf.zip: not what its stage writes (meaning: ")
+
+
+@pytest.mark.parametrize("where", ["report_page", "filled_plots"])
+def test_a_fault_of_ours_is_not_blamed_on_a_file(project, monkeypatch, where):
+    def fault(*_, **__):
+        return {}["fault"]
+
+    monkeypatch.setattr(report, where, fault)
+    assert run(code=1).startswith("Error: unexpected KeyError at ")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("dvc.yaml/x.html", "dvc.yaml/x.html: cannot be written (dvc.yaml is no folder)"),
+        ("metrics", "metrics: cannot be written (a folder lies there)"),
+    ],
+)
+def test_a_place_that_takes_no_page(project, out, message):
+    assert run("--out", out, code=1).startswith(f"Error: {message}")
 
 
 def test_nothing_run_yet_is_one_line(project):

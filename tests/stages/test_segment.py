@@ -3,7 +3,10 @@
 import csv
 import io
 import logging
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +18,15 @@ from safetensors.torch import load_file, save_file
 
 from sfc.data.images import class_palette, palette_png
 from sfc.data.manifest import label_keys, read_manifest
+from sfc.deployment.results import read_rows
+from sfc.deployment.sources import find_images
 from sfc.evaluation.cam_rule import CamRule
 from sfc.fusion import to_labels
 from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from sfc.model_file import SEGMENTATION, read_facts, save_model
 from sfc.segmentation.models import load_segmenter
-from stages import crf, export, infer_cam, predict, segment
+from stages import _results, crf, export, infer_cam, predict, segment
 from tests.stages.cam_project import write_cam_project
 from tests.stages.predict_project import SIZES, set_predict, write_model, write_project
 
@@ -93,11 +98,16 @@ def test_options_stand_in_for_params(project):
 
 def test_overlays_and_a_row_for_each_image(project):
     printed = run(segment, ".", "--out", "o")
+    settings = "scales 1, 0.75, 0.5, mirrored too, fp32, no CRF, on cpu; settings of params.yaml"
+    assert printed.splitlines()[0] == f"segment: out/seg.safetensors, {settings}"
     assert printed.splitlines()[-1].startswith("segment: 5 images to o in ")
     assert printed.splitlines()[-1].endswith(" images per second")
     assert list(table()) == NAMES
     for name, (height, width) in zip(NAMES, SIZES, strict=True):
         row, found = table()[name], values(label(name))
+        assert row["image"] == f"{name}.png"
+        assert row["label_map"] == f"labels/{name}.png"
+        assert row["overlay"] == f"overlays/{name}.jpg"
         assert (int(row["height"]), int(row["width"])) == found.shape == (height, width)
         for value, of in enumerate(("background", "cat", "dog")):
             assert int(row[f"{of}_pixels"]) == np.count_nonzero(found == value)
@@ -142,6 +152,7 @@ def test_a_model_away_from_its_project(project, folder):
     Path("params.yaml").unlink()
     run(segment, "im0.png", "--model", away / "mine.safetensors", "--out", "o")
     assert label("im0") == palette_png(LabelArchive("out/predictions.zip").read("im0"))
+    assert "; no params.yaml here" in run(segment, "im0.png", "--out", "o")
     assert "--crf: its constants are in params.yaml" in run(segment, "im0.png", "--out", "o", "--crf", status=1)
     shown = run(segment, "im0.png", "--out", "o", "--cam", "--labels", "cat", status=1)
     assert "--cam: how CAMs are fused stands in params.yaml" in shown
@@ -171,7 +182,7 @@ def test_the_palette_is_the_models(project):
         (["im0.png", "--model", "a.pt2"], "a.pt2: models that run here are .safetensors and .onnx"),
         (["im0.png", "--model", "a.onnx", "--flip"], "a.onnx: scales and flip are part of an exported model"),
         (["im0.png", "--model", "a.onnx"], "a.onnx: no such file; write it by python -m stages.export"),
-        (["im0.png", "--labels", "cow"], "unknown class 'cow'"),
+        (["im0.png", "--labels", "cow"], "--labels: 'cow' is neither a file nor a class; the model knows cat, dog"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(project, options, message):
@@ -184,6 +195,180 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(project, options, mess
 @pytest.mark.parametrize("scales", ["1,x", "0", "1,1", ""])
 def test_scales_are_numbers(project, scales):
     assert "Invalid value for '--scales'" in run(segment, "im0.png", "--out", "o", "--scales", scales, status=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["gone.png", "--out", "o"], "gone.png: no such file or folder"),
+        (["im0.png", "--out", "o", "--labels", "missing.txt"], "--labels: 'missing.txt' is neither a file nor a class"),
+        (["im0.png", "--out", "o", "--labels", "im0.png"], "im0.png: not a CSV file in UTF-8"),
+        (["im0.png", "--out", "im1.png"], "im1.png: cannot be a folder (a file lies there); remove it, or"),
+        (["im0.png", "--out", "im1.png/o"], "im1.png/o: cannot be written (im1.png is no folder); remove that, or"),
+        (["im0.png", "--out", "table"], "table/segments.csv: cannot be written (a folder lies there); remove it, or"),
+        (["im0.png", "--out", "file"], "file/labels: cannot be a folder (a file lies there); remove it, or"),
+        (["im0.png", "--out", "mine"], "mine/labels: holds files, and no segments.csv says that they are results"),
+        (["im0.png", "--out", "closed"], "closed: cannot be written (Permission denied); give yourself the right"),
+        (["im0.png", "--out", "closed/new"], "closed/new: cannot be written (Permission denied); give yourself"),
+    ],
+)
+def test_what_is_wrong_is_found_before_the_model_is_loaded(project, monkeypatch, options, message):
+    monkeypatch.setattr(segment, "load_segmenter", None)
+    for folder in ("table/segments.csv", "file", "mine/labels", "closed"):
+        Path(folder).mkdir(parents=True)
+    for file in ("file/labels", "mine/labels/im0.png"):
+        Path(file).write_text("mine")
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and access(path, mode))
+    before = sorted(path for path in Path().rglob("*"))
+    (line,) = run(segment, *options, status=1).splitlines()
+    assert line.startswith(f"Error: {message}")
+    assert sorted(path for path in Path().rglob("*")) == before
+
+
+def rows(folder="o"):
+    with open(Path(folder) / "segments.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ended_after(images, monkeypatch, *options):
+    """Ctrl-C while the next image's overlay is drawn."""
+    count, draw = iter(range(images)), _results.label_overlay
+
+    def drawn(*args):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return draw(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_results, "label_overlay", drawn)
+        return run(segment, *options, status=1)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_is_interrupted_leaves_results_and_the_same_command_does_all(project, monkeypatch, workers):
+    monkeypatch.setenv("SFC_WORKERS", workers)
+    run(segment, ".", "--out", "whole")
+    photographs = find_images(["."])
+    said = ended_after(2, monkeypatch, ".", "--out", "o")
+    assert "segment: ended after 2 of 5 images, which stay in o; the same command does all" in said
+    assert "Aborted!" in said
+    assert [row["label_map"] for row in rows()] == ["labels/im0.png", "labels/im2.png"]  # of one size
+    assert find_images(["."]) == photographs
+    run(segment, ".", "--out", "o")
+    files = sorted(path.relative_to("whole") for path in Path("whole").rglob("*"))
+    assert sorted(path.relative_to("o") for path in Path("o").rglob("*")) == files
+    for file in files:
+        assert (Path("whole") / file).is_dir() or (Path("o") / file).read_bytes() == (Path("whole") / file).read_bytes()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_killed(project, forker, end):
+    for i in range(40):
+        shutil.copy("im0.png", f"more{i:02}.png")
+    options = [".", "--out", "o", "--no-flip", "--scales=1"]
+    process = forker.start(Path.cwd(), "stages.segment", *options, SFC_WORKERS="2")
+    while not Path("o/labels/im3.png").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(end)
+    assert process.wait() == (-end if end == signal.SIGKILL else 128 + end), process.said()
+    assert ("ended by SIGTERM" in process.said()) == (end == signal.SIGTERM)
+    Path("o/labels/.im1.png.999999999.partial.png").write_text("half")
+    photographs = [*NAMES, *(f"more{i:02}" for i in range(40))]
+    assert list(find_images(["."])) == photographs
+    assert all(Path("o", row["label_map"]).is_file() for row in rows() if None not in row.values())
+    run(segment, *options)
+    assert [row["image"] for row in rows()] == [f"{name}.png" for name in photographs]
+    assert sorted(path.stem for path in Path("o/labels").iterdir()) == photographs
+
+
+def test_rows_of_other_results_in_the_folder_stay(project):
+    run(segment, "im0.png", "im1.png", "im2.png", "--out", "o")
+    before = {row["image"]: row for row in rows()}
+    Path("o/labels/im0.png").unlink()
+    run(segment, "im4.png", "im2.png", "--out", "o", "--labels", "dog")
+    assert [row["image"] for row in rows()] == ["im1.png", "im4.png", "im2.png"]
+    assert rows()[0] == before["im1.png"]
+    assert rows()[2] != before["im2.png"]
+    Path("im1.png").write_bytes(b"broken")
+    run(segment, "im1.png", "--out", "o", status=1)
+    assert {row["image"]: row for row in rows()}["im1.png"] == before["im1.png"]
+
+
+def test_sources_beside_and_below_the_results_are_read(project):
+    for out in (".", "..", "below"):
+        run(segment, ".", "--out", out)
+        assert [row["image"] for row in rows(out)] == [f"{name}.png" for name in NAMES]
+        run(segment, ".", "--out", out)
+        assert [row["image"] for row in rows(out)] == [f"{name}.png" for name in NAMES]
+
+
+def test_images_of_one_name_do_not_replace_each_others_results(project):
+    Path("other").mkdir()
+    shutil.copy("im1.png", "other/im0.png")
+    here = Path.cwd()
+    run(segment, here / "im0.png", "--out", "o")
+    kept = label("im0")
+    said = run(segment, here / "other/im0.png", "--out", "o", status=1)
+    assert said.startswith(f"Error: o/labels/im0.png is the result of {here}/im0.png, and that of {here}/other/im0.png")
+    assert label("im0") == kept
+    run(segment, here / "im0.png", here / "other/im0.png", "--out", "both")
+    assert [row["label_map"] for row in rows("both")] == ["labels/im0.png", "labels/other/im0.png"]
+    assert len({label("im0", "both"), label("other/im0", "both")}) == 2
+
+
+def test_heat_maps_of_another_run_go_with_their_image(folder):
+    write_cam_project(folder, 2)
+    for labels, heats in (("cat,dog", ["0.cat", "0.dog"]), ("dog", ["0.dog"])):
+        run(segment, "0.png", "--out", "o", "--cam", "--labels", labels)
+        assert sorted(path.stem for path in Path("o/heat_maps").iterdir()) == heats
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2000, 1), (1, 70_000)])  # a JPEG has no place for the last
+def test_very_small_and_narrow_images(project, size):
+    Image.new("RGB", size, "red").save("small.png")
+    assert "segment: 1 image to o in " in run(segment, "small.png", "--out", "o", "--scales", "1")
+    assert values(label("small")).shape == size[::-1]
+    with Image.open("o/overlays/small.jpg") as picture:
+        assert picture.width <= picture.height if size[0] <= size[1] else picture.width > picture.height
+
+
+def test_one_of_them_and_none(project):
+    Path("bad.png").write_text("no image")
+    said = run(segment, "bad.png", "--out", "o", status=1)
+    assert said.splitlines()[-1] == "segment: nothing done of 1 image, see above"
+    assert not Path("o").exists()
+    assert "images per second" in run(segment, "im0.png", "--out", "o")
+    whole = Path("im0.png").read_bytes()
+    Path("im0.png").write_bytes(whole[: len(whole) // 2])
+    said = run(segment, "im0.png", "--out", "o", status=1).splitlines()[-1]
+    assert said.startswith("segment: 0 images to o in ")
+    assert said.endswith(" s; 1 could not be done, see above")
+
+
+def test_an_image_that_goes_away_on_the_way_is_a_line(project, monkeypatch):
+    def gone(result, **more):
+        Path("im1.png").unlink(missing_ok=True)
+        return write(result, **more)
+
+    write = segment._write
+    monkeypatch.setattr(segment, "_write", gone)
+    said = run(segment, "im0.png", "im1.png", "--out", "o", status=1)
+    assert "Error: im1.png: " in said
+    assert [row["image"] for row in rows()] == ["im0.png"]
+
+
+def test_long_and_strange_names(project):
+    strange = ["x" * 251, "é ü" * 50, b"latin-\xe9".decode("utf-8", "surrogateescape"), "two\nlines"]
+    for name in strange:
+        shutil.copy("im0.png", f"{name}.png")
+    run(segment, *(f"{name}.png" for name in strange), "--out", "o", "--scales", "1")
+    assert all(label(name) for name in strange)
+    names = {Path(name).stem for name in read_rows(Path("o"), ("cat", "dog"))}
+    assert names == {*strange}
+    Path("deep/" + "y" * 252).mkdir(parents=True)
+    said = run(segment, "im0.png", "--out", Path("deep", *["y" * 252] * 17), status=1)
+    assert "(File name too long); give it a shorter name" in said
 
 
 def test_cams_are_those_of_the_stages(folder):

@@ -1,0 +1,99 @@
+"""Places where nothing can be written: one line and exit status 1, before any work, and nothing is left behind."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sfc.errors import UserError
+from stages import calibrate, export, export_voc, hand_over
+from stages._places import check_file, check_folder
+from stages._stage import output
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("folder.zip/inside").mkdir(parents=True)
+    Path("closed").mkdir()
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path) and access(path, mode))
+    return tmp_path
+
+
+PLACES = {
+    "file/x.zip": "file/x.zip: cannot be written (file is no folder); remove that, or write elsewhere",
+    "file/deep/x.zip": "file/deep/x.zip: cannot be written (file is no folder); remove that, or write elsewhere",
+    "folder.zip": "folder.zip: cannot be written (a folder lies there); remove it, or write elsewhere",
+    "closed/x.zip": "closed: cannot be written (Permission denied); give yourself the right to it, or write elsewhere",
+}
+COMMANDS = {
+    "export": (export, "--to"),
+    "export_voc": (export_voc, "--to"),
+    "hand_over": (hand_over, "--to=coco", "--out"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands(folder, name, place):
+    command, *options = COMMANDS[name]
+    before = sorted(folder.rglob("*"))
+    done = CliRunner().invoke(command.main, [*options, place])
+    assert done.output == f"Error: {PLACES[place]}\n"
+    assert done.exit_code == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_calibrate_uses_up_no_mask_where_it_cannot_write():
+    Path("out").mkdir()
+    Path("out/calibrate").write_text("mine")
+    done = CliRunner().invoke(calibrate.main, ["--masks", "3"])
+    assert done.output.startswith("Error: out/calibrate: cannot be a folder (a file lies there); remove it")
+    assert Path("out/calibrate").read_text() == "mine"
+
+
+def test_paper_tables_run_nothing_that_cannot_be_written():
+    paper_tables = pytest.importorskip("stages.paper_tables")
+    done = CliRunner().invoke(paper_tables.main, ["--out", "file/x.md"])
+    assert done.output.startswith("Error: file/x.md: cannot be written (file is no folder)")
+
+
+@pytest.mark.parametrize("place", ["new/deep/x", "x", "file"])
+def test_places_that_are_well(folder, place):
+    before = sorted(folder.rglob("*"))
+    check_file(Path(place))
+    assert sorted(folder.rglob("*")) == before
+    with output(place) as path:
+        path.write_text("new")
+    assert Path(place).read_text() == "new"
+
+
+def test_folders():
+    check_folder(Path("folder.zip"))
+    check_folder(Path("new/deep"))
+    Path("link").symlink_to("nowhere")
+    for place in ("file", "file/x", "closed/x", "link"):
+        with pytest.raises(UserError, match=f"^{place}: cannot be "):
+            check_folder(Path(place))
+
+
+def test_output_never_puts_a_file_in_a_folders_place():
+    with (
+        pytest.raises(UserError, match=r"^folder.zip: cannot be written \(a folder lies there\)"),
+        output("folder.zip") as path,
+    ):
+        path.write_text("new")
+    assert Path("folder.zip/inside").is_dir()
+    assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+def test_long_names_are_written(folder):
+    name = "x" * 251 + ".png"
+    with output(name) as path:
+        path.write_text("new")
+    assert Path(name).read_text() == "new"
+    with pytest.raises(UserError, match=r"\(File name too long\); give it a shorter name"), output("x" * 300) as path:
+        path.write_text("new")
