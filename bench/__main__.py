@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import torch
 
-from bench import calibration, evaluation, localization, refinement, segmentation, training
+from bench import calibration, evaluation, localization, public_images, public_step, refinement, segmentation, training
 from bench.measure import Measured, Row, machine, measure
 from sfc.memory import keep_freed_memory
 
-FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training)
+FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training, public_step, public_images)
 ROWS = {row.name: row for family in FAMILIES for row in family.ROWS}
 
 _COLUMNS = ("part", "plain form -> ours", "plain ms", "ours ms", "ratio", "plain MiB", "ours MiB", "max difference")

@@ -74,7 +74,7 @@ def measure(row: Row, *, scale: str, device: torch.device, repeats: int) -> Meas
         seconds = ([], [])
         for _ in range(repeats):
             for form, taken in zip((pair.plain, pair.ours), seconds, strict=True):
-                taken.append(_seconds(form, device))
+                taken.append(seconds_of(form, device))
         peaks = pair.peaks() if pair.peaks else (_peak(pair.plain, device), _peak(pair.ours, device))
     finally:
         pair.close()
@@ -95,7 +95,8 @@ def difference(plain: tuple, ours: tuple) -> float:
     return worst
 
 
-def _seconds(form: Callable[[], tuple], device: torch.device) -> float:
+def seconds_of(form: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run, with all that it left to the device."""
     _wait(device)
     started = time.perf_counter()
     form()
