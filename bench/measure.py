@@ -75,7 +75,7 @@ def measure(row: Row, *, scale: str, device: torch.device, repeats: int) -> Meas
         for _ in range(repeats):
             for form, taken in zip((pair.plain, pair.ours), seconds, strict=True):
                 taken.append(seconds_of(form, device))
-        peaks = pair.peaks() if pair.peaks else (_peak(pair.plain, device), _peak(pair.ours, device))
+        peaks = pair.peaks() if pair.peaks else (peak_of(pair.plain, device), peak_of(pair.ours, device))
     finally:
         pair.close()
     return Measured(*map(statistics.median, seconds), *peaks, apart)
@@ -109,7 +109,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak(form: Callable[[], tuple], device: torch.device) -> float | None:
+def peak_of(form: Callable[[], object], device: torch.device) -> float | None:
     """Peak MiB during one run: of the device's allocator, or of this process's resident memory (Linux)."""
     gc.collect()
     if device.type == "cuda":

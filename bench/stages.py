@@ -53,6 +53,7 @@ PARTS: Mapping[str, tuple[Callable, ...]] = {  # none of them calls another
     "maps": (normalise_scales, fuse, resized),
     "writing": (CamWriter.write, LabelArchiveWriter.write, LabelShards.join, sealed),
 }
+PREDICTED = 3  # label-map values that come out of predict
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {"arch": ("resnet18", "resnet18"), "scales": [1.0], "iterations": 1},
     "full": {"arch": ("resnet50", "resnet101"), "scales": None, "iterations": 10},
@@ -111,6 +112,8 @@ def write_project(photographs: list[Path], *, precision: str, arch: tuple[str, s
     seg = values["seg"]
     rest = {"frozen_stages": 0, "batch_norm": "frozen", "image_scale": seg["image_scale"]}
     network = MODELS[seg["model"]](arch=arch[1], num_classes=1 + len(CLASSES), atrous_rates=seg["atrous_rates"], **rest)
+    for branch in network.head():  # a trained network leaves the CRF about so many classes, a random one eleven
+        branch.bias.data[PREDICTED:] = -torch.inf
     save_segmenter(network, "out/seg.safetensors", classes=CLASSES, params={})
 
 

@@ -31,6 +31,7 @@ from stages._ending import Ended, end_with_launcher, ending_on_notice, notice
 from stages._errors import errors_as_lines
 from stages._gpu import gpu_index
 from stages._lock import alone, at_work
+from stages._precision import slow_bf16
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
 
@@ -105,6 +106,8 @@ def stage(summary: str, *, reads: str, writes: str):
                 with ending_on_notice(), errors_as_lines():
                     params = load_params()
                     values = {parameter: param.read(params) for parameter, param in wanted.items()}
+                    if name.startswith("train_") and is_main() and (note := slow_bf16(values, device())):
+                        say(f"{name}: {note}")
                     given = [str(value) for value in _each(options.values()) if value is not None]
                     with at_work(name, given) if is_main() else nullcontext(), errors_as_lines(_to_lower(values)):
                         message = function(**options, **values)

@@ -29,6 +29,7 @@ NO_DEPENDENCY = {
     "stages._errors",
     "stages._gpu",
     "stages._lock",
+    "stages._precision",
     "stages._scratch",
     *(f"sfc.{name}" for name in CONFIG),
 }
