@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
 import torch
 from PIL import Image
 
-from bench.measure import machine, peak_of
+from bench.measure import machine, peak_of, resident
 from sfc.data.images import palette_png
 from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest, write_tuning
 from sfc.label_archive import LabelArchive
@@ -37,6 +38,14 @@ SIZE = (24, 32)
 SCALES = {1.0: (6, 8), 0.5: (3, 4), 1.5: (9, 12), 2.0: (12, 16)}
 CLASSES = tuple(f"class{number}" for number in range(20))
 MANIFEST = ("out/manifest.csv", "out/classes.json")
+
+
+class Taken(NamedTuple):
+    """Seconds by the clock and of the processor, and peak MiB beyond the start."""
+
+    seconds: float
+    processor: float
+    peak: float
 
 
 def _write_manifest(images: int) -> None:
@@ -119,14 +128,25 @@ def _dvc_files(images: int) -> None:
         subprocess.run(command, cwd=folder, check=True)
 
 
-def _dvc(*arguments: str) -> Callable[[int], None]:
-    def run(images: int) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd="dvc", check=True, stdout=subprocess.DEVNULL)
+def _dvc(*arguments: str) -> Callable[[int], float]:
+    """A command of DVC's own process; gives its peak MiB."""
+
+    def run(images: int) -> float:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        process = subprocess.Popen(command, cwd="dvc", stdout=subprocess.DEVNULL)
+        peak = 0.0  # asked again and again: what the kernel says after the end has this process's own in it
+        while process.poll() is None:
+            with suppress(OSError, StopIteration):
+                peak = resident("VmHWM", process.pid)
+            time.sleep(0.05)
+        if process.returncode:
+            raise click.ClickException(f"dvc {' '.join(arguments)} failed")
+        return peak
 
     return run
 
 
-PARTS: dict[str, Callable[[int], None]] = {  # in this order: each finds what those before it have left
+PARTS: dict[str, Callable[[int], float | None]] = {  # in this order: each finds what those before it have left
     "manifest: write": _write_manifest,
     "manifest: read": lambda images: _records(),
     "label_stats": lambda images: label_stats.main.callback(labels=None, split=None),
@@ -159,8 +179,8 @@ PARTS: dict[str, Callable[[int], None]] = {  # in this order: each finds what th
 def main(images: tuple[int, ...], only: tuple[str, ...], run: str | None) -> None:
     """Time what touches every image and take its peak memory beyond the start, each part in a process of its own.
 
-    "growth" is how many times as long it takes for the last number of images as for the first, by that many images
-    more: 1 is linear.
+    "growth" is how many times the processor's seconds of the first number of images the last one takes, by that many
+    images more: 1 is linear, and less where there is a start that costs the same for all.
     """
     if run is not None:
         click.echo(json.dumps(_measured(run, images[0])))
@@ -171,13 +191,14 @@ def main(images: tuple[int, ...], only: tuple[str, ...], run: str | None) -> Non
     click.echo(_line(["--"] * (2 + 2 * len(images))))
     first, last = found[images[0]], found[images[-1]]
     for part in first:
-        growth = last[part][0] / first[part][0] / (images[-1] / images[0])
-        seconds, peaks = ([found[count][part][which] for count in images] for which in (0, 1))
-        click.echo(_line([part, *(f"{s:.1f}" for s in seconds), f"{growth:.2f}", *(f"{peak:,.0f}" for peak in peaks)]))
+        growth = last[part].processor / first[part].processor / (images[-1] / images[0])
+        taken = [found[count][part] for count in images]
+        cells = [*(f"{t.seconds:.1f}" for t in taken), f"{growth:.2f}", *(f"{t.peak:,.0f}" for t in taken)]
+        click.echo(_line([part, *cells]))
 
 
-def _in_folder(images: int, only: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    """Seconds and MiB of each part for a number of images, in a folder that is then taken away."""
+def _in_folder(images: int, only: tuple[str, ...]) -> dict[str, Taken]:
+    """What each part takes for a number of images, in a folder that is then taken away."""
     wanted = [part for part in PARTS if not only or part in only or "write" in part]
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -186,18 +207,22 @@ def _in_folder(images: int, only: tuple[str, ...]) -> dict[str, tuple[float, flo
             paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
             environment = {**os.environ, "PYTHONPATH": paths}
             done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-            found[part] = tuple(json.loads(done.stdout.splitlines()[-1]))
-            click.echo(f"{images:,} images, {part}: {found[part][0]:.1f} s, {found[part][1]:,.0f} MiB", err=True)
+            found[part] = taken = Taken(*json.loads(done.stdout.splitlines()[-1]))
+            click.echo(
+                f"{images:,} images, {part}: {taken.seconds:.1f} s ({taken.processor:.1f} s of a core), "
+                f"{taken.peak:,.0f} MiB",
+                err=True,
+            )
     return found
 
 
-def _measured(part: str, images: int) -> tuple[float, float]:
-    """Seconds, and peak MiB beyond the start: of this process, or of those it has started."""
-    started = time.perf_counter()
-    own = peak_of(lambda: PARTS[part](images), torch.device("cpu"))
-    seconds = time.perf_counter() - started
-    theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return seconds, max(own or 0.0, theirs)
+def _measured(part: str, images: int) -> Taken:
+    """What a part takes in this process, or in the one that it starts."""
+    theirs: list[float | None] = []
+    before, started = os.times(), time.perf_counter()
+    own = peak_of(lambda: theirs.append(PARTS[part](images)), torch.device("cpu"))
+    seconds, after = time.perf_counter() - started, os.times()
+    return Taken(seconds, sum(after[:4]) - sum(before[:4]), theirs[0] or own or 0.0)
 
 
 def _line(cells: list[str]) -> str:

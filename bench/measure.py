@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what clear_refs takes to set VmHWM back to VmRSS
 MIB = 1 << 20
 
@@ -128,9 +128,10 @@ def peak_of(form: Callable[[], object], device: torch.device) -> float | None:
         return None
 
 
-def resident(field: str) -> float:
-    """MiB of resident memory: VmRSS now, VmHWM at its peak; raises OSError where there is no /proc."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+def resident(field: str, process: int | str = "self") -> float:
+    """MiB of a process's resident memory: VmRSS now, VmHWM at its peak; raises OSError where there is no /proc."""
+    status = Path(f"/proc/{process}/status")
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 

@@ -175,7 +175,7 @@ def _ours(
 
 
 _SIZES = {
-    "tiny": {"arch": "resnet18", "batch": 2, "classes": 3, "crop": 64, "draws": 2},
+    "tiny": {"arch": "resnet18", "batch": 2, "classes": 5, "crop": 64, "draws": 4},
     "small": {"arch": "resnet50", "batch": 4, "classes": 20, "crop": 192, "draws": 4},
     "full": {"arch": "resnet50", "batch": 4, "classes": 20, "crop": 384, "draws": 4},
 }
