@@ -146,7 +146,7 @@ def _dvc(*arguments: str) -> Callable[[int], float]:
     return run
 
 
-PARTS: dict[str, Callable[[int], float | None]] = {  # in this order: each finds what those before it have left
+PARTS: dict[str, Callable[[int], object]] = {  # in this order: each finds what those before it have left
     "manifest: write": _write_manifest,
     "manifest: read": lambda images: _records(),
     "label_stats": lambda images: label_stats.main.callback(labels=None, split=None),
@@ -218,11 +218,12 @@ def _in_folder(images: int, only: tuple[str, ...]) -> dict[str, Taken]:
 
 def _measured(part: str, images: int) -> Taken:
     """What a part takes in this process, or in the one that it starts."""
-    theirs: list[float | None] = []
+    given: list[object] = []
     before, started = os.times(), time.perf_counter()
-    own = peak_of(lambda: theirs.append(PARTS[part](images)), torch.device("cpu"))
+    own = peak_of(lambda: given.append(PARTS[part](images)), torch.device("cpu"))
     seconds, after = time.perf_counter() - started, os.times()
-    return Taken(seconds, sum(after[:4]) - sum(before[:4]), theirs[0] or own or 0.0)
+    theirs = [peak for peak in given if isinstance(peak, float)]
+    return Taken(seconds, sum(after[:4]) - sum(before[:4]), *theirs or [own or 0.0])
 
 
 def _line(cells: list[str]) -> str:

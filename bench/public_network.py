@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.inputs import DrawnSeeds, drawn
 from sfc.methods.sfc import SfcNetwork
 
 EPS = 1e-5
@@ -33,6 +34,7 @@ class PublicNetwork(nn.Module):
         self.layers = nn.ModuleList([trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4])
         self.sides, self.classifier, self.f9 = copied.sides, copied.classifier, copied.f9
         self.mean, self.std = trunk.mean, trunk.std
+        self._drawn_seeds = isinstance(network, DrawnSeeds)
         self.eval()  # running statistics, as ours; parameters learn all the same
 
     def forward(self, image: Tensor, mask: Tensor, *, prototypes: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -102,6 +104,7 @@ class PublicNetwork(nn.Module):
         weighted[:, 0] *= 0.3
         winner = weighted.argmax(dim=1)
         seeds = F.one_hot(winner, cam.shape[1]).permute(0, 3, 1, 2).float() * mask
+        seeds = drawn(seeds) * mask if self._drawn_seeds else seeds
         prototypes = (hierarchy[:, None] * seeds[:, :, None]).mean(dim=(3, 4), keepdim=True)
         return F.relu(F.cosine_similarity(hierarchy[:, None], prototypes, dim=2, eps=1e-8))
 

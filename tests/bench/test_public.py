@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bench import public_images, public_step
+from bench.inputs import cam_network, drawn
 from bench.measure import difference
 
 CPU = torch.device("cpu")
@@ -12,7 +13,23 @@ CPU = torch.device("cpu")
 
 def pair(rows, name):
     row = next(row for row in rows if row.name == name)
-    return row.build(CPU, **row.sizes["tiny"])
+    options = {} if name == "crf-files" else {"drawn_seeds": False}
+    return row.build(CPU, **row.sizes["tiny"], **options)
+
+
+def test_drawn_seeds_are_thirds_of_the_image_where_the_mask_allows_it():
+    seeds = drawn(torch.zeros(2, 5, 2, 6))
+    assert seeds.sum(dim=(0, 2)).tolist() == [
+        [4, 4, 0, 0, 0, 0],
+        [0, 0, 4, 4, 0, 0],
+        [0, 0, 0, 0, 4, 4],
+        [0] * 6,
+        [0] * 6,
+    ]
+    mask = torch.ones(2, 5, 1, 1)
+    mask[:, 1] = 0
+    found = cam_network("resnet18", 4).seeds(torch.rand(2, 5, 2, 6), mask)
+    assert found.sum(dim=(0, 2, 3)).tolist() == [8, 0, 8, 0, 0]
 
 
 def test_equal_losses_and_gradients_step_after_step():
