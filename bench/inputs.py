@@ -29,8 +29,8 @@ class DrawnSeeds(SfcNetwork):
     """An SFC network that finds its seeds, and then takes the thirds of the image instead.
 
     The maps of random weights are flat after PCM: one class wins all over an image, by less than 0.01. Rounding can
-    hand such an image to another class, whose prototype CAM is then 0 in one form and 1 in the other. Nothing else made CAMs
-    in bf16 differ by 1.0: with one form's seeds in both they agree to 3e-4.
+    hand such an image to another class, whose prototype CAM is then 0 in one form and 1 in the other. Nothing else made
+    CAMs in bf16 differ by 1.0: with one form's seeds in both they agree to 3e-4.
     """
 
     def seeds(self, cam_weight: Tensor, mask: Tensor) -> Tensor:
