@@ -32,6 +32,9 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
     Seconds are medians. MiB are the peak of one run beyond what was in use before it, which both forms' inputs are
     part of; "training-step" gives the peak of the whole process. The largest difference is relative to the largest
     value of the plain form. The exit status is 1 if any part differs by more than its rounding explains.
+
+    Of other kinds are python -m bench.peak (share of the peak of matrix products, and where the rest of the time goes),
+    bench.stages (stages end to end on photographs) and bench.growth (10,000 and 100,000 images).
     """
     keep_freed_memory()  # as in every stage
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
