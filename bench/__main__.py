@@ -5,11 +5,21 @@ from __future__ import annotations
 import click
 import torch
 
-from bench import calibration, evaluation, gpu, localization, refinement, segmentation, training
+from bench import (
+    calibration,
+    evaluation,
+    gpu,
+    localization,
+    public_images,
+    public_step,
+    refinement,
+    segmentation,
+    training,
+)
 from bench.measure import Measured, Row, machine, measure
 from sfc.memory import keep_freed_memory
 
-FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training)
+FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training, public_step, public_images)
 ROWS = {row.name: row for family in FAMILIES for row in family.ROWS}
 
 _COLUMNS = ("part", "plain form -> ours", "plain ms", "ours ms", "ratio", "plain MiB", "ours MiB", "max difference")
@@ -33,6 +43,9 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
     part of; "training-step" gives the peak of the whole process. The largest difference is relative to the largest
     value of the plain form. On a GPU the tables of `python -m bench.gpu` follow. The exit status is 1 if any part
     differs by more than its rounding explains.
+
+    Of other kinds are python -m bench.peak (share of the peak of matrix products, and where the rest of the time goes),
+    bench.stages (stages end to end on photographs) and bench.growth (10,000 and 100,000 images).
     """
     keep_freed_memory()  # as in every stage
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

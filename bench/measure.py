@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what clear_refs takes to set VmHWM back to VmRSS
 MIB = 1 << 20
 
@@ -74,8 +74,8 @@ def measure(row: Row, *, scale: str, device: torch.device, repeats: int) -> Meas
         seconds = ([], [])
         for _ in range(repeats):
             for form, taken in zip((pair.plain, pair.ours), seconds, strict=True):
-                taken.append(_seconds(form, device))
-        peaks = pair.peaks() if pair.peaks else (_peak(pair.plain, device), _peak(pair.ours, device))
+                taken.append(seconds_of(form, device))
+        peaks = pair.peaks() if pair.peaks else (peak_of(pair.plain, device), peak_of(pair.ours, device))
     finally:
         pair.close()
     return Measured(*map(statistics.median, seconds), *peaks, apart)
@@ -95,7 +95,8 @@ def difference(plain: tuple, ours: tuple) -> float:
     return worst
 
 
-def _seconds(form: Callable[[], tuple], device: torch.device) -> float:
+def seconds_of(form: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run, with all that it left to the device."""
     _wait(device)
     started = time.perf_counter()
     form()
@@ -108,7 +109,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak(form: Callable[[], tuple], device: torch.device) -> float | None:
+def peak_of(form: Callable[[], object], device: torch.device) -> float | None:
     """Peak MiB during one run: of the device's allocator, or of this process's resident memory (Linux)."""
     gc.collect()
     if device.type == "cuda":
@@ -127,9 +128,10 @@ def _peak(form: Callable[[], tuple], device: torch.device) -> float | None:
         return None
 
 
-def resident(field: str) -> float:
-    """MiB of resident memory: VmRSS now, VmHWM at its peak; raises OSError where there is no /proc."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+def resident(field: str, process: int | str = "self") -> float:
+    """MiB of a process's resident memory: VmRSS now, VmHWM at its peak; raises OSError where there is no /proc."""
+    status = Path(f"/proc/{process}/status")
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 

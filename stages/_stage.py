@@ -33,6 +33,7 @@ from stages._gpu import gpu_index
 from stages._lock import alone, at_work
 from stages._params import LISTED, AllParams, MethodSections, Param, params_of  # noqa: F401 - stages take them here
 from stages._places import check_parents, refuse_folder
+from stages._precision import slow_bf16
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
 _LONG = 190  # bytes of a name to which no more can be added: file systems take 255
@@ -63,6 +64,8 @@ def stage(summary: str, *, reads: str, writes: str):
                 with ending_on_notice(), errors_as_lines():
                     params = load_params()
                     values = {parameter: param.read(params) for parameter, param in wanted.items()}
+                    if name.startswith("train_") and is_main() and (note := slow_bf16(values, device())):
+                        say(f"{name}: {note}")
                     given = [str(value) for value in _each(options.values()) if value is not None]
                     with at_work(name, given) if is_main() else nullcontext(), errors_as_lines(_to_lower(values)):
                         message = function(**options, **values)

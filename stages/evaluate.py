@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import torch
 
 from sfc.config import Evaluate, Fusion
 from sfc.data.manifest import read_manifest
+from sfc.data.pool import threaded_map
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import resolve_sets
@@ -104,9 +104,8 @@ def _counted(tally, records, label):
     """The tally with all records counted on the main process; each counts its share."""
     mine = records[distributed.rank() :: distributed.world_size()]
     torch.set_num_threads(1)  # each thread below takes an image of its own
-    with ThreadPoolExecutor(workers() or 1) as pool:
-        for _ in progress(pool.map(tally.add, mine), total=len(mine), label=label):
-            pass
+    for _ in progress(threaded_map(tally.add, mine, workers=workers()), total=len(mine), label=label):
+        pass
     for counters in distributed.gathered(tally.counters)[1:]:
         for own, other in zip(tally.counters, counters, strict=True):
             own.merge(other)

@@ -10,7 +10,7 @@ import numpy as np
 from sfc.evaluation.confusion import mean_iou
 from sfc.randomness import generator
 
-_AT_ONCE = 100  # resamples; for 10,000 images their weights are 8 MB
+_AT_ONCE = 1_000_000  # weights: 8 MB, 100 resamples of 10,000 images
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Bootstrap:
         """
         stacked = np.array([counts[id] for id in sorted(counts)], np.float64)
         rng, n = generator(self.random_seed, "bootstrap"), len(stacked)
-        sums = []
-        for start in range(0, self.resamples, _AT_ONCE):
-            rows = range(start, min(start + _AT_ONCE, self.resamples))
+        sums, step = [], max(1, _AT_ONCE // n)
+        for start in range(0, self.resamples, step):
+            rows = range(start, min(start + step, self.resamples))
             weights = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in rows])
             # whole numbers far below 2^53: float64, which BLAS multiplies, sums them exactly in any order
             sums.append((weights.astype(np.float64) @ stacked.reshape(n, -1)).reshape(-1, *stacked.shape[1:]))

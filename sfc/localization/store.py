@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from sfc.data.manifest import Record
 from sfc.errors import UserError
 
+OPEN = 8  # shards a reader keeps open: what it has read of a mapped file counts as its memory
 SHARD = 256  # images in a shard: 30 MB for VOC; few files for DVC, and a small part of the work of one process
 
 
@@ -109,9 +110,8 @@ class CamStore:
             raise UserError(f"{self.folder}: no CAM of image {id}; add its split to cam.splits and run infer_cam")
         shard = self._shard_of[id]
         try:
-            if shard not in self._files:
-                self._files[shard] = safe_open(shard_path(self.folder, shard), framework="numpy")
-            maps = [self._files[shard].get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
+            file = self._opened(shard)
+            maps = [file.get_tensor(_key(id, scale)) for scale in range(len(self.scales))]
             if any(array.ndim != 4 or len(array) != len(self.kinds) for array in maps):
                 raise ValueError("maps of another form than index.json says")
             return maps
@@ -134,6 +134,14 @@ class CamStore:
         """As `maps_of`, of the kinds in `fused` alone: what `sfc.fusion` makes one map of."""
         rows = [self.kinds.index(kind) for kind in self.fused]
         return [array if len(rows) == len(array) else array[rows] for array in self.maps_of(record)]
+
+    def _opened(self, shard: int) -> safe_open:
+        """The file of a shard; those used longest ago are closed. Each step is safe beside other threads."""
+        file = self._files.pop(shard, None) or safe_open(shard_path(self.folder, shard), framework="numpy")
+        self._files[shard] = file
+        for old in list(self._files)[:-OPEN]:
+            self._files.pop(old, None)
+        return file
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_files": {}}

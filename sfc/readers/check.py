@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sfc.data.images import IGNORE, decode_image, has_rotation_tag, read_content, read_mask
+from sfc.data.pool import threaded_map
 from sfc.errors import UserError, refuse
 
 
@@ -71,7 +71,6 @@ def inspect_all(
         except UserError as error:
             return str(error)
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = list(progress(pool.map(attempt, files), total=len(files), label=label))
+    results = list(progress(threaded_map(attempt, files, workers=workers), total=len(files), label=label))
     refuse(where, [result for result in results if isinstance(result, str)])
     return results

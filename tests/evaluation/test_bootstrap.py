@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from sfc.evaluation import bootstrap
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.randomness import generator
@@ -45,6 +48,23 @@ def test_interval_equals_a_loop_over_resamples_of_whole_matrices(num_classes, nu
     found = Bootstrap(resamples, level, 5).interval(counted(images, num_classes).per_image)
     expected = plain_interval(images, num_classes, resamples=resamples, level=level, random_seed=5)
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 90, 10_000])
+def test_the_same_whatever_is_summed_at_once(monkeypatch, at_once):
+    per_image = counted(random_images(4, 30), 4).per_image
+    expected = Bootstrap(17, 0.9, 0).resampled(per_image)
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    np.testing.assert_array_equal(Bootstrap(17, 0.9, 0).resampled(per_image), expected)
+
+
+def test_memory_does_not_grow_with_images_times_resamples():
+    per_image = {str(i): np.ones((3, 2), np.int32) for i in range(20_000)}
+    tracemalloc.start()
+    Bootstrap(100, 0.9, 0).resampled(per_image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 25e6  # 100 resamples at once would be 32 MB
 
 
 def test_two_images_give_the_three_mixtures_of_chance():

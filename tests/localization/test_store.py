@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,28 @@ def test_every_map_comes_back(tmp_path, small_shards):
         for read, written in zip(cams.read(id), maps[id], strict=True):
             assert read.dtype == np.float32
             np.testing.assert_array_equal(read, written)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what is mapped")
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_few_shards_are_open_at_once(tmp_path, small_shards, shuffled):
+    maps = _maps(60)
+    folder = _write(tmp_path / "cams", maps)
+    found, ids = CamStore(folder), list(maps)
+    if shuffled:
+        np.random.default_rng(0).shuffle(ids)
+    for id in ids:
+        np.testing.assert_array_equal(found.read(id)[1], maps[id][1])
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line}
+    assert 0 < len(mapped) <= store.OPEN < 30
+
+
+def test_threads_share_a_store(tmp_path, small_shards):
+    maps = _maps(60)
+    found = CamStore(_write(tmp_path / "cams", maps))
+    with ThreadPoolExecutor(4) as pool:
+        for id, read in zip([*maps] * 5, pool.map(found.read, [*maps] * 5), strict=True):
+            np.testing.assert_array_equal(read[0], maps[id][0])
 
 
 def test_bytes_do_not_depend_on_the_order_of_writing(tmp_path, small_shards):

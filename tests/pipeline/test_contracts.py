@@ -31,6 +31,7 @@ NO_DEPENDENCY = {
     "stages._lock",
     "stages._params",
     "stages._places",
+    "stages._precision",
     "stages._scratch",
     *(f"sfc.{name}" for name in CONFIG),
 }

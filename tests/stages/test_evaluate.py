@@ -14,6 +14,7 @@ from sfc.data.manifest import Manifest, Record, write_manifest, write_tuning
 from sfc.example_archive import ExampleArchive
 from sfc.label_archive import LabelArchiveWriter
 from sfc.localization.store import CamWriter
+from stages import evaluate
 from stages.evaluate import main
 from tests.stages.running import launched
 
@@ -295,3 +296,34 @@ def test_images_on_whose_masks_offsets_were_chosen_are_never_counted(project):
     assert found["miou"] != before["miou"]
     assert found["protocol"].startswith(before["protocol"])
     assert "chosen on the masks of 2 other images" in found["protocol"]
+
+
+class Taken(list):
+    """Records that count how many of them were taken."""
+
+    number = 0
+
+    def __getitem__(self, rows):
+        return Taken(super().__getitem__(rows))
+
+    def __iter__(self):
+        for record in super().__iter__():
+            Taken.number += 1
+            yield record
+
+
+def test_images_are_taken_as_they_are_counted(monkeypatch):
+    monkeypatch.setenv("SFC_WORKERS", "2")
+    monkeypatch.setattr(evaluate.torch, "set_num_threads", lambda number: None)
+    ahead, done = [], []
+
+    class Tally:
+        counters = ()
+
+        def add(self, record):
+            ahead.append(Taken.number - len(done))
+            done.append(record)
+
+    evaluate._counted(Tally(), Taken(range(200)), "counted")
+    assert sorted(done) == list(range(200))
+    assert max(ahead) < 10

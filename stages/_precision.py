@@ -1,0 +1,45 @@
+"""Is bfloat16 worth it on this processor? Without units for it, it takes longer than float32."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+_WORSE = 1.1  # times as long: less than that is no reason to change a param that decides results
+_REPEATS = 5
+
+
+def slow_bf16(values: Mapping[str, Any], target: torch.device) -> str | None:
+    """What to tell of a training's params, name -> value or section, that ask for bf16 where fp32 would be faster.
+
+    The param is not changed: precision decides results.
+    """
+    asked = [name for name, section in values.items() if getattr(section, "precision", None) == "bf16"]
+    if not asked or target.type != "cpu":
+        return None
+    ratio = bf16_ratio()
+    if ratio < _WORSE:
+        return None
+    return (
+        f"note: on this processor bf16 takes {ratio:.1f} times as long as fp32; {asked[0]}.precision: fp32 would be "
+        "faster, with results that differ in the rounding"
+    )
+
+
+def bf16_ratio() -> float:
+    """Seconds of bf16 over those of fp32 for a convolution with its gradients, as in a trunk; the best of several."""
+    image = torch.full((2, 128, 32, 32), 0.5).contiguous(memory_format=torch.channels_last)
+    weight = torch.full((128, 128, 3, 3), 0.01).contiguous(memory_format=torch.channels_last).requires_grad_()
+    seconds = {False: [], True: []}
+    for _ in range(_REPEATS):
+        for bf16, taken in seconds.items():
+            started = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                features = F.conv2d(image, weight, padding=1)
+            features.float().sum().backward()
+            taken.append(time.perf_counter() - started)
+    return min(seconds[True]) / min(seconds[False])
