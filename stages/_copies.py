@@ -1,4 +1,4 @@
-"""Experiments that run in a copy of the project (`dvc exp run --queue` or `--temp`): which files reach it; what DVC sees."""
+"""Files that DVC may not see: from an experiment's copy of the project (`dvc exp run --queue` or `--temp`), or at all."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def main(masks: int | None, images: int | None, offsets: str | None) -> None:
     Without, the one at which half of the foreground is left that the CAMs of N images have at offset 0. It is a rule
     for the CAMs' labels and unsure for the CRF's; docs/offsets.md says how good it was where that could be measured.
 
-    The random walk's labels are not tried, as they need a network that is trained later. Either way, look at the sheets.
+    The random walk's labels are not tried: they need a network that is trained later. Either way, look at the sheets.
 
     \b
     Reads:  params.yaml, out/manifest.csv, out/classes.json, out/cams/, the images

@@ -18,7 +18,6 @@ from sfc.exchange.voc import CLASSES, LABELMAP, Colours
 from sfc.exchange.voc import MASKS as VOC_MASKS
 from sfc.label_table import composed
 
-
 _ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 _MARKS = (LABELMAP, VOC_MASKS, NAMES, "annotations/*.json")  # by which a tool's layout is known
 

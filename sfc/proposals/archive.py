@@ -90,5 +90,6 @@ def _of_run_lengths(content: bytes, record: Record) -> Iterator[np.ndarray]:
     for number, proposal in enumerate(proposals, 1):
         coded = proposal.get("segmentation", proposal) if isinstance(proposal, dict) else None
         if not isinstance(coded, dict) or not {"size", "counts"} <= coded.keys():
-            raise UserError(f'proposal {number} of {len(proposals):,} has no run lengths {{"size": ..., "counts": ...}}')
+            form = '{"size": ..., "counts": ...}'
+            raise UserError(f"proposal {number} of {len(proposals):,} has no run lengths {form}")
         yield decode(coded, record.height, record.width)
