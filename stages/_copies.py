@@ -1,4 +1,4 @@
-"""Files that DVC may not see: from an experiment's copy of the project (`dvc exp run --queue` or `--temp`), or at all."""
+"""Files that DVC may not see: in an experiment's copy of the project (`dvc exp run --queue`, `--temp`), or at all."""
 
 from __future__ import annotations
 
