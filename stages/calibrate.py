@@ -186,6 +186,8 @@ def _conclusion(offsets: Sequence[float], choices: Mapping[str, Choice], now: Se
             line += f"; in {100 * choice.share:.0f} % of {bootstrap.resamples:,} resamples of these images too"
             line += "" if low == high == f"{offsets[best]:g}" else f", in {level} of them from {low} to {high}"
         yield line
+        if best == len(offsets) - 1 and best:
+            yield "  which is the highest that was tried; try higher ones, too (--offsets)"
         if name == "foreground_cam":
             continue
         if best == present:

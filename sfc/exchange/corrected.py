@@ -80,7 +80,7 @@ def _check_place(folder: Path) -> None:
         place = inside[0].parents[inside[0].parent.name == "annotations"]  # annotations/*.json lies one deeper
         raise UserError(f"dataset.corrected: {folder} holds a tool's layout in {place}; name that folder")
     around = {VOC_MASKS: (LABELMAP, CLASSES), ULTRALYTICS_MASKS: (NAMES,)}
-    for place in (folder.absolute(), *folder.absolute().parents[:1]):  # masks/, or masks/SPLIT/
+    for place in (folder, *folder.parents[:1]):  # masks/, or masks/SPLIT/
         for mark in around.get(place.name, ()):
             if (place.parent / mark).exists():
                 raise UserError(f"dataset.corrected: {folder} is a part of a tool's layout; name {place.parent}")

@@ -180,6 +180,11 @@ def test_processes_give_the_same(project, monkeypatch):
     assert {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()} == first
 
 
+def test_an_offset_at_the_end_of_those_tried_is_noted(project):
+    assert "which is the highest that was tried" in run("--offsets", "0.01,0.02,0.4").stdout
+    assert "which is the highest that was tried" not in run("--offsets", "0.9,1.0,1.1,5.0").stdout
+
+
 def test_without_resamples_nothing_is_said_of_chance(project):
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("resamples: 50", "resamples: 0"))
     assert "resamples" not in run("--offsets", "0.2,0.9").stdout
