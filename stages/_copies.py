@@ -1,4 +1,4 @@
-"""Experiments that run in a copy of the project (`dvc exp run --queue` or `--temp`), and which files reach it."""
+"""Files that DVC may not see: in an experiment's copy of the project (`dvc exp run --queue`, `--temp`), or at all."""
 
 from __future__ import annotations
 
@@ -54,3 +54,16 @@ def check_paths(paths: Mapping[str, str | Path | None]) -> None:
             click.echo(f"note: {param}: {path} will not be there for queued experiments; {REMEDY}", err=True)
         elif copied_project() is not None and not Path(path).exists():
             raise UserError(f"{param}: {path} is not in this experiment's copy of the project; {REMEDY}")
+
+
+def note_unwatched(param: str, path: str | None, folder: str) -> None:
+    """Say in one line that DVC runs nothing again when data change that lie outside `folder`; null is no data.
+
+    By their names: links may lead to DVC's cache.
+    """
+    if path is not None and not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        click.echo(
+            f"note: {param}: DVC does not see when {path} changes; put it into {folder}, or give it another name with "
+            "each change",
+            err=True,
+        )

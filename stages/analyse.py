@@ -15,7 +15,7 @@ from stages._stage import device, output, progress, say, stage, workers, write_j
 
 PROTOCOL = {
     "masks": "pixels by the masks, of images that have one, evenly over classes; rates as evaluate@cam has them",
-    "seeds": "no masks: pixels by the seeds of the CAMs, so nothing can be called over- or under-activated",
+    "seeds": "no masks{but}: pixels by the seeds of the CAMs, so nothing can be called over- or under-activated",
 }
 
 
@@ -39,8 +39,10 @@ def main(analyse: Analyse) -> str:
     rates = read_rates("plots/evaluate_cam_per_class.csv", analyse.split, manifest.classes)
     gradients = read_gradients("plots/train_cam_gradients.csv", manifest.classes)
 
+    used_up = manifest.tuning_by_split().get(analyse.split, 0)
+    but = f" but {used_up:,} in dataset.tuning, which are used up" if used_up else ""
     if not with_mask:
-        say(f"analyse: no image of a class in {analyse.split} has a mask: no over- or under-activation to measure")
+        say(f"analyse: no image of a class in {analyse.split} has a mask{but}: no over- or under-activation to measure")
     target = device()
     cosines = shared_features(
         load_cam_network("out/cam.safetensors", target),
@@ -63,7 +65,7 @@ def main(analyse: Analyse) -> str:
         "split": analyse.split,
         "images": len(records),
         "pixels": pixels,
-        "protocol": PROTOCOL[pixels],
+        "protocol": PROTOCOL[pixels].format(but=but),
         "images_per_class": {"largest": max(counts), "smallest": min(counts)},
         "head": " ".join(manifest.classes[c] for c in head),
         "tail": " ".join(manifest.classes[c] for c in tail),

@@ -30,29 +30,33 @@ from stages._stage import output, progress, say, workers
 from stages._tuning import spread, use_up
 
 FOLDER = Path("out/calibrate")
-STEPS, SHEET_IMAGES, SHEET_OFFSETS = 20, 8, 6
+IMAGES, STEPS, SHEET_IMAGES, SHEET_OFFSETS = 100, 20, 8, 6
 USES = ("eval", "crf")  # the fusions that are tried: of the labels as measured, and of those that the CRF refines
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--masks", metavar="K", type=click.IntRange(1), help="Choose by the masks of K training images.")
-@click.option("--images", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="Without --masks.")
+@click.option("--images", metavar="N", type=click.IntRange(1), help=f"Without --masks.  [default: {IMAGES}]")
 @click.option("--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to fg_gain]")
-def main(masks: int | None, images: int, offsets: str | None) -> None:
+def main(masks: int | None, images: int | None, offsets: str | None) -> None:
     """Try background offsets on the CAMs of training images, and say which to take.
 
     With --masks K, those with the best mIoU of the CAM labels and of the CRF labels on K images, chosen evenly over the
     classes, and how sure that is. These images are entered in dataset.tuning of params.yaml and in out/tuning.json, and
     no figure counts their masks from then on.
 
-    Without, the one at which half of the foreground is left that the CAMs of N images have at offset 0, likewise.
-    docs/offsets.md says how good that rule was where it could be measured. Either way, look at the sheets.
+    Without, the one at which half of the foreground is left that the CAMs of N images have at offset 0. It is a rule
+    for the CAMs' labels and unsure for the CRF's; docs/offsets.md says how good it was where that could be measured.
+
+    The random walk's labels are not tried: they need a network that is trained later. Either way, look at the sheets.
 
     \b
     Reads:  params.yaml, out/manifest.csv, out/classes.json, out/cams/, the images
     Writes: out/calibrate/offsets.csv and sheet_1.png, ...; with --masks also dataset.tuning in params.yaml
     """
     with errors_as_lines():
+        if masks and images:
+            raise UserError(f"--images {images}: --masks {masks} says already how many images are tried; leave one out")
         check_folder(FOLDER)  # before a mask is used up
         params = load_params()
         bootstrap = Bootstrap(**params.get("evaluate.bootstrap").model_dump())
@@ -60,7 +64,7 @@ def main(masks: int | None, images: int, offsets: str | None) -> None:
         labels = _labels(params, fusions, offsets)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         labels.store.maps_of(manifest.split("train")[0])  # before a mask is used up: are there CAMs of these images?
-        records = use_up(manifest, masks) if masks else spread(manifest.split("train"), images)
+        records = use_up(manifest, masks) if masks else spread(manifest.split("train"), images or IMAGES)
         if not records:
             raise UserError("no training image has a class, so there is no foreground to find")
         now = [labels.offsets.index(fusion.bg_offset) for fusion in fusions.values()]
@@ -77,7 +81,8 @@ def main(masks: int | None, images: int, offsets: str | None) -> None:
         click.echo("  ".join(cell.rjust(len(name)) for cell, name in zip(row, rows[0], strict=True)))
     for line in _conclusion(labels.offsets, choices, now, bootstrap):
         click.echo(line)
-    click.echo(_command(params.get("train_cam.method"), labels.offsets, choices))
+    for line in _advice(params.get("train_cam.method"), labels.offsets, choices, now, bootstrap):
+        click.echo(line)
     say(f"calibrate: {len(records):,} images, to {FOLDER}/offsets.csv, {sheets} sheets beside it")
 
 
@@ -183,19 +188,47 @@ def _conclusion(offsets: Sequence[float], choices: Mapping[str, Choice], now: Se
             line += f"; in {100 * choice.share:.0f} % of {bootstrap.resamples:,} resamples of these images too"
             line += "" if low == high == f"{offsets[best]:g}" else f", in {level} of them from {low} to {high}"
         yield line
-        if name != "foreground_cam" and bootstrap.resamples and best != present:
+        if best == len(offsets) - 1 and best:
+            yield "  which is the highest that was tried; try higher ones, too (--offsets)"
+        if name == "foreground_cam":
+            continue
+        if best == present:
+            yield "  which is the present value"
+        elif bootstrap.resamples:
             gain, low, high = (f"{100 * value:+.1f}" for value in choice.gain(present, bootstrap.level))
-            sure = "" if float(low) > 0 else ": these masks do not tell the two apart; keep it, or draw more"
-            yield f"  {gain} [{low}, {high}] points against {offsets[present]:g}, the present value{sure}"
+            sure = choice.surely_above(present, bootstrap.level)
+            what = "" if sure else ": these masks do not tell the two apart; keep it, or draw more"
+            yield f"  {gain} [{low}, {high}] points against {offsets[present]:g}, the present value{what}"
 
 
-def _command(method: str, offsets: Sequence[float], choices: Mapping[str, Choice]) -> str:
-    """How to take what was found."""
-    best = {name: offsets[choice.best] for name, choice in choices.items()}
-    cams, crf = (best.get(name, best.get("foreground_cam")) for name in ("miou_cam", "miou_crf"))
-    values = {"eval": cams, "crf": crf, "walk": crf}
-    settings = " ".join(f"-S fusion.{method}.{use}.bg_offset={offset:g}" for use, offset in values.items())
-    return f"to take it: dvc exp run {settings}"
+def _advice(
+    method: str, offsets: Sequence[float], choices: Mapping[str, Choice], now: Sequence[int], bootstrap: Bootstrap
+) -> list[str]:
+    """How to take what was found, where it is worth taking, and what was not tried."""
+
+    def settings(*uses: str, to: float) -> str:
+        return " ".join(f"-S fusion.{method}.{use}.bg_offset={to:g}" for use in uses)
+
+    if (rule := choices.get("foreground_cam")) is not None:
+        best = offsets[rule.best]
+        return [
+            f"to take it for the CAMs' own labels: dvc exp run {settings('eval', to=best)}",
+            f"for the CRF, and the walk (not tried) too: {settings('crf', 'walk', to=best)}",
+            "  but this is a rule for CAMs: of the CRF's labels it lost from 0 to 16 points against the best offset "
+            "(docs/offsets.md), so go by the lower rows of the sheets, or by --masks",
+        ]
+    better = {
+        use: offsets[choice.best]
+        for (use, choice), present in zip(zip(USES, choices.values(), strict=True), now, strict=True)
+        if choice.best != present and choice.surely_above(present, bootstrap.level)
+    }
+    walk = "the walk's labels were not tried, as they need IRN's network: fusion.METHOD.walk.bg_offset "
+    walk = walk.replace("METHOD", method)
+    if not better:
+        return ["nothing to take: no offset is surely better than the present ones", f"{walk}stays, too"]
+    taken = [settings(*((use, "walk") if use == "crf" else (use,)), to=offset) for use, offset in better.items()]
+    walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if "crf" in better else "stays"
+    return [f"to take it: dvc exp run {' '.join(taken)}", walk]
 
 
 if __name__ == "__main__":

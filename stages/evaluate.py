@@ -37,6 +37,8 @@ MEANING = {
     "pseudo_labels": "what the segmentation model is trained on",
     "seg": "predictions of the segmentation model",
 }
+# fusion.METHOD.USE whose bg_offset, which a few masks may choose (the command `calibrate`), decides a product's labels
+OFFSETS = {"cam": ("eval",), "crf": ("crf",), "pseudo_labels": ("crf", "walk"), "seg": ("crf", "walk")}
 
 
 @click.argument("product", type=click.Choice(list(PATHS)))
@@ -61,16 +63,19 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
     if not main_process:
         return f"evaluate {product}: counted"
     metrics, measured = {}, []
+    tuned = manifest.tuning_by_split()
+    chosen = _chosen(product, tuned)
     for split, tally in tallies.items():
         with_mask, records = masked[split], splits[split]
-        used_up = sum(record.id in manifest.tuning for record in records)
+        used_up = tuned.get(split, 0)
         metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask) - used_up}
         metrics[split] |= {"images_for_tuning": used_up} if used_up else {}
+        metrics[split] |= {"chosen_on_masks_of": tuned} if tuned else {}
         if with_mask:
-            metrics[split] |= {"protocol": tally.protocol(split) + _tuned(used_up), "stands_for": tally.stands_for}
+            metrics[split] |= {"protocol": tally.protocol(split, chosen), "stands_for": tally.stands_for}
             metrics[split] |= tally.metrics(sets, bootstrap)
         else:
-            metrics[split] |= {"note": f"{_why_nothing(records)}: nothing to measure"}
+            metrics[split] |= {"note": f"{_why_nothing(records, used_up)}: nothing to measure"}
         measured.append((split, with_mask or records, tally))
     # Plots and gallery show one split, so that products can be laid side by side: the first that has masks.
     measured.sort(key=lambda found: not metrics[found[0]]["images"])
@@ -128,17 +133,25 @@ def _draw(product, split, records, tally, evaluate, classes, block, layers) -> i
     return sheets
 
 
-def _tuned(used_up):
-    return f"; offsets were chosen on the masks of {used_up:,} other images, which are not counted" if used_up else ""
+def _chosen(product, tuned):
+    """What was chosen on which masks, in words; None where nothing was."""
+    if not tuned:
+        return None
+    offsets = " and ".join(f"fusion.*.{use}.bg_offset" for use in OFFSETS[product])
+    images = ", ".join(f"{count:,} of {split}" for split, count in tuned.items())
+    return f"{offsets} chosen on the masks in dataset.tuning ({images}), which no figure counts"
 
 
-def _why_nothing(records):
-    return "no image of this split has a mask" if records else "no image was predicted"
+def _why_nothing(records, used_up):
+    if not records:
+        return "no image was predicted"
+    used = f" but {used_up:,} in dataset.tuning, which are used up" if used_up else ""
+    return f"no image of this split has a mask{used}"
 
 
 def _figure(split, tally, records, metrics):
     if not tally.main.images.any():
-        return f"split {split}, nothing to measure ({_why_nothing(records)})"
+        return f"split {split}, nothing to measure ({_why_nothing(records, metrics.get('images_for_tuning', 0))})"
     found = metrics.get(tally.stands_for, metrics)
     interval = f" [{found['miou_low']:.1f}, {found['miou_high']:.1f}]" if "miou_low" in found else ""
     return f"{split} mIoU {found['miou']:.1f}{interval} % on {metrics['images']:,} images"

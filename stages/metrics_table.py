@@ -68,11 +68,14 @@ def _notes(rows: list[tuple[str, str, dict]], bootstrap: Bootstrap) -> list[str]
             f"[low, high]: {100 * bootstrap.level:g} % of {bootstrap.resamples:,} resamples of the row's images, drawn "
             "alike for all rows on the same images; how far another training seed may be off is not in it"
         )
-    if any(found["images"] for _, _, found in rows):
-        notes.append("chosen on masks by this run: nothing in this table; every rule is fixed in params.yaml")
-    if used := {split: found["images_for_tuning"] for _, split, found in rows if found.get("images_for_tuning")}:
+    if used := next((found["chosen_on_masks_of"] for _, _, found in rows if "chosen_on_masks_of" in found), None):
         shown = ", ".join(f"{count:,} of {split}" for split, count in used.items())
-        notes.append(f"offsets were chosen on the masks of {shown} (dataset.tuning), which no row counts")
+        notes.append(
+            f"chosen on masks: background offsets, on those of {shown} (dataset.tuning), which no row counts; every "
+            "other rule is fixed in params.yaml"
+        )
+    elif any(found["images"] for _, _, found in rows):
+        notes.append("chosen on masks by this run: nothing in this table; every rule is fixed in params.yaml")
     oracles = {split: f"{found['images']:,} of {split}" for _, split, found in rows if "oracle" in found}
     if oracles:
         notes.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfc.config import DATASET_FIELDS, DATASET_PATHS, Dataset
-from sfc.data.images import IGNORE
+from sfc.data.images import shown_classes
 from sfc.data.manifest import Manifest, write_manifest, write_tuning
 from sfc.data.negatives import check_told_apart
 from sfc.errors import refuse
@@ -20,8 +19,8 @@ from sfc.label_archive import LabelArchiveWriter
 from sfc.readers.coco import read_coco
 from sfc.readers.table import read_table
 from sfc.readers.voc import read_voc
-from stages._copies import check_paths
-from stages._stage import output, progress, say, stage, workers, write_json
+from stages._copies import check_paths, note_unwatched
+from stages._stage import output, progress, stage, workers, write_json
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -53,11 +52,7 @@ READERS = {
 )
 def main(dataset: Dataset) -> str:
     check_paths({f"dataset.{name}": getattr(dataset, name) for name in DATASET_PATHS})
-    if dataset.corrected is not None and not _inside(dataset.corrected, dataset.root):
-        say(
-            f"note: dataset.corrected: DVC does not see when {dataset.corrected} changes; put the folder into "
-            f"{dataset.root}, or give it another name with each change"
-        )
+    note_unwatched("dataset.corrected", dataset.corrected, dataset.root)
     reader = READERS[dataset.kind]
     settings = {name: getattr(dataset, name) for name in DATASET_FIELDS[dataset.kind]}
     settings |= {name: Path(settings[name]) for name in DATASET_PATHS if settings.get(name) is not None}
@@ -82,29 +77,23 @@ def main(dataset: Dataset) -> str:
         refuse("dataset.tuning", [f"the data set has no image {id}; remove it" for id in unknown])
         write_manifest(manifest, csv_path, classes_path)
         write_tuning(dataset.tuning, tuning_path)
-        counts |= _write_corrected(corrected_path, dataset.corrected, manifest)
+        counts |= _write_corrected(corrected_path, dataset.corrected, manifest, _without_label(manifest, counts)[1])
     splits = [split for split in SPLITS if manifest.members(split)]
     facts = {split: _facts(manifest, split) | counts.get(split, {}) for split in splits}
     write_json("metrics/prepare.json", {"classes": len(manifest.classes), **counts, **facts})
     return f"prepare: {_summary(manifest, counts)}; to out/manifest.csv"
 
 
-def _inside(path: str, folder: str) -> bool:
-    """By their names: links may lead to DVC's cache."""
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-
-
-def _write_corrected(path: Path, folder: str | None, manifest: Manifest) -> dict[str, int]:
+def _write_corrected(path: Path, folder: str | None, manifest: Manifest, left_out: int) -> dict[str, int]:
     """Put the masks that a person corrected into one archive, an empty one without any, and count them."""
     with LabelArchiveWriter(path) as writer:
         if folder is None:
             return {}
         counts = {"images_corrected": 0, "corrected_differ_from_labels": 0}
-        for record, label in read_corrected(Path(folder), manifest):
+        for record, label in read_corrected(Path(folder), manifest, left_out=left_out):
             writer.write(record.id, label)
-            shown = tuple(int(value) - 1 for value in np.unique(label) if value not in (0, IGNORE))
             counts["images_corrected"] += 1
-            counts["corrected_differ_from_labels"] += shown != record.labels
+            counts["corrected_differ_from_labels"] += shown_classes(label) != record.labels
     return counts
 
 

@@ -19,10 +19,12 @@ from sfc.proposals.archive import ProposalArchive
 from sfc.proposals.refine import vote_on_all
 from sfc.training import distributed
 from sfc.walk.pseudo_labels import IrnReader, refine_images
-from stages._copies import check_paths
+from stages._copies import check_paths, note_unwatched
 from stages._labels import LabelShards, label_shards
 from stages._scratch import Scratch
 from stages._stage import Param, device, progress, say, stage, workers, write_json
+
+WATCHED = "proposals"  # the folder that dvc.yaml names, since DVC cannot depend on a path that may be null
 
 
 @stage(
@@ -60,8 +62,8 @@ def main(
         shards.write((id, [label]) for id, label in progress(labels, total=shards.images, label="pseudo-labels"))
         counts = shards.join([record.id for record in records], counted="labels")
         if distributed.is_main():
-            covered = None if proposals is None else sum(record.id in proposals for record in records)
-            write_json("metrics/pseudo_labels.json", _facts(records, pseudo_labels, counts, covered))
+            covered = {} if proposals is None else _covered(proposals, records)
+            write_json("metrics/pseudo_labels.json", _facts(records, pseudo_labels, counts) | covered)
     distributed.stop()
     return f"pseudo_labels: {len(records):,} label maps to out/pseudo_labels.zip"
 
@@ -75,11 +77,9 @@ def _inputs(pseudo_labels: PseudoLabels, refine: Refine) -> list[str]:
     return found + ([refine.proposals] if voted else [])
 
 
-def _facts(
-    records: list[Record], pseudo_labels: PseudoLabels, counts: np.ndarray, covered: int | None
-) -> dict[str, str | int | float]:
-    """What the metrics file says; `covered` is the number of images with proposals, where there are any."""
-    facts = {
+def _facts(records: list[Record], pseudo_labels: PseudoLabels, counts: np.ndarray) -> dict[str, str | int | float]:
+    """What the metrics file says of the labels."""
+    return {
         "split": "train",
         "images": len(records),
         "images_without_class": sum(not record.labels for record in records),
@@ -87,7 +87,18 @@ def _facts(
         "background": float(counts[0] / counts.sum()),
         "foreground": float(counts[1:IGNORE].sum() / counts.sum()),
     }
-    return facts if covered is None else facts | {"images_with_proposals": covered}
+
+
+def _covered(proposals: ProposalArchive, records: list[Record]) -> dict[str, int]:
+    """Of how many training images proposals vote, and how many entries of the archive do not."""
+    by_id = {record.id: record for record in records}
+    found = [by_id[id] for id in proposals.ids if id in by_id]
+    voting = sum(bool(record.labels) for record in found)
+    return {
+        "images_with_proposals": voting,
+        "proposals_of_images_without_class": len(found) - voting,
+        "proposals_of_unknown_images": len(proposals.ids) - len(found),
+    }
 
 
 _RULE = {"foreground_power", "background", "whole_power"}  # of the walk; the rest of its section is the fusion
@@ -116,11 +127,20 @@ def _opened(path: str, records: list[Record]) -> ProposalArchive:
     """The archive, which must have proposals for one of the images at least."""
     if distributed.is_main():
         check_paths({"refine.proposals": path})
+        note_unwatched("refine.proposals", path, WATCHED)
     archive = ProposalArchive(path)
-    covered = sum(record.id in archive for record in records)
-    if not covered:
+    covered = _covered(archive, records)
+    voting, no_class, unknown = covered.values()
+    if unknown == len(archive.ids):
         raise UserError(f"{path}: no entry has the id of a training image, such as {records[0].id}.json; rename them")
-    say(f"pseudo_labels: mask proposals of {covered:,} of {len(records):,} images vote")
+    if not voting:
+        raise UserError(f"{path}: has proposals of images without a class alone, in which there is nothing to vote on")
+    notes = f"; {no_class:,} images without a class keep their labels" if no_class else ""
+    if unknown:
+        known = {record.id for record in records}
+        stranger = next(id for id in archive.ids if id not in known)
+        notes += f"; {unknown:,} entries are of no training image ({stranger}, ...) and are passed over"
+    say(f"pseudo_labels: mask proposals of {voting:,} of {len(records):,} images vote{notes}")
     return archive
 
 

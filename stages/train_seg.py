@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 
 from sfc.config import Seg
 from sfc.data.crops import LabelledCrops
-from sfc.data.images import IGNORE
-from sfc.data.manifest import Record, read_manifest
+from sfc.data.images import IGNORE, shown_classes
+from sfc.data.manifest import Record, label_matrix, read_manifest
 from sfc.data.negatives import batch_mix
 from sfc.errors import UserError
 from sfc.label_archive import LabelArchive
@@ -37,13 +38,16 @@ def main(seg: Seg) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.split("train")
     num_classes = 1 + len(manifest.classes)
-    mix = batch_mix(manifest.label_matrix(records), seg.batch_size, seg.negative_share, section="seg")
-    weights = weights_path(seg.backbone.weights)
     pseudo_labels, corrected = LabelArchive("out/pseudo_labels.zip"), LabelArchive("out/corrected.zip")
-    by_hand = {"images_corrected": len(corrected.ids)} if corrected.ids else {}
+    shown = label_matrix([as_corrected(record, corrected) for record in records], len(manifest.classes))
+    mix = batch_mix(shown, seg.batch_size, seg.negative_share, section="seg")
+    weights = weights_path(seg.backbone.weights)
+    used = sum(records[i].id in corrected for i in mix.used)
+    by_hand = {"images_corrected": used} if corrected.ids else {}
     say(
         f"train_seg: {seg.steps} steps of {mix.described} on {target}, {len(mix.used)} training images"
-        + (f", {len(corrected.ids)} with corrected masks" if by_hand else "")
+        + (f", {used} with corrected masks" if by_hand else "")
+        + (f" ({len(corrected.ids) - used} others are negatives)" if used < len(corrected.ids) else "")
     )
 
     network = seeded(seg.random_seed, lambda: _network(seg, num_classes))
@@ -80,6 +84,18 @@ def main(seg: Seg) -> str:
         facts={"images": len(mix.used), "classes": num_classes, **by_hand},
     )
     return f"train_seg: {seg.steps} steps, loss {loss:.3f}, to out/seg.safetensors"
+
+
+def as_corrected(record: Record, corrected: LabelArchive) -> Record:
+    """The record with the classes that its corrected mask shows, if it has one.
+
+    One that shows none and is undecided (255) in places says nothing against the image's labels, which then stay.
+    """
+    if record.id not in corrected:
+        return record
+    label = corrected.label_of(record)
+    shown = shown_classes(label)
+    return replace(record, labels=shown) if shown or not (label == IGNORE).any() else record
 
 
 def _network(seg: Seg, num_classes: int) -> Segmenter:

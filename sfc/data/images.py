@@ -131,6 +131,11 @@ def read_mask(path: Path | str) -> np.ndarray:
     return np.asarray(image)
 
 
+def shown_classes(label: np.ndarray) -> tuple[int, ...]:
+    """The 0-based classes in a label map (H, W) uint8, sorted."""
+    return tuple(int(value) - 1 for value in np.unique(label) if value not in (0, IGNORE))
+
+
 def _from_16_bit(path: Path | str, image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > _MAX_16_BIT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,10 @@ class Manifest:
         if not found:
             raise UserError(f"the manifest has no image in split {name}; see dataset.{name} and rerun prepare")
         return found
+
+    def tuning_by_split(self) -> dict[str, int]:
+        """How many images in `tuning` each split has; splits without any are left out."""
+        return dict(Counter(record.split for record in self.records if record.id in self.tuning))
 
     def label_matrix(self, records: Sequence[Record]) -> np.ndarray:
         """`label_matrix` of the records with this data set's C classes."""

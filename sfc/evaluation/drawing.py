@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sfc.data.images import voc_palette
+from sfc.data.images import IGNORE, voc_palette
+from sfc.evaluation.colours import class_colours
 
 TILE = (224, 168)  # width, height: 4:3, so that photographs fill it
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (225, 225, 225)
-# The VOC colour map, its classes mixed with white: (64, 0, 0) is hard to see on the black background.
+# Background and 255 as in PASCAL VOC, whose other colours are hard to tell apart, or to see on the black.
 _COLOURS = voc_palette()
-_COLOURS[1:255] = 255 - (255 - _COLOURS[1:255]) * 0.7
+_COLOURS[1:IGNORE] = class_colours(IGNORE - 1, ((0, 0, 0), PAPER, tuple(_COLOURS[IGNORE].tolist()), (128, 128, 128)))
 # Dark to bright, so that the order of values also shows in grey.
 _HEAT = np.array([(20, 20, 90), (110, 30, 140), (215, 60, 80), (250, 150, 40), (255, 240, 120)], np.float64)
 

@@ -83,6 +83,8 @@ def read_coco_masks(path: Path, classes: Sequence[str]) -> dict[str, Callable[[]
             if stem in drawn:
                 raise UserError(f"{path}: image {stem} comes twice")
             drawn[stem] = partial(_drawn, path, stem, objects[image["id"]], size, tuple(classes))
+        if not drawn:
+            raise UserError(f"{path}: describes no image; export it again")
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -58,13 +58,16 @@ class Values:
         wanted = dict.fromkeys(UNDECIDED, IGNORE) | {n: value for value, n in enumerate((BACKGROUND, *classes))}
         try:
             names = read_yaml(path.read_text(encoding="utf-8"), source=str(path))["names"]
-            names = dict(names) if isinstance(names, dict) else dict(enumerate(names))
-            if not all(isinstance(name, str) for name in names.values()):
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
+            names = [(int(value), name) for value, name in pairs]  # some tools write "0": in quotes
+            if not all(isinstance(name, str) for _, name in names):
                 raise TypeError("names are texts")
-        except (OSError, TypeError, KeyError, UnicodeDecodeError) as error:
+            if len(dict(names)) < len(names):
+                raise ValueError("a value has two names")
+        except (OSError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path}: no names of the masks' values ({error!r}); export it again") from None
-        self.names = names
-        self.values = {value: wanted[name] for value, name in names.items() if name in wanted} | {IGNORE: IGNORE}
+        self.names = dict(names)
+        self.values = {value: wanted[name] for value, name in names if name in wanted} | {IGNORE: IGNORE}
 
     def label_map(self, path: Path) -> np.ndarray:
         """The mask at `path` as (H, W) uint8; UserError if it holds a value that is no class."""

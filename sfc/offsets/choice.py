@@ -53,6 +53,10 @@ class Choice:
         differences = self.resampled[:, self.best] - self.resampled[:, other]
         return float(self.scores[self.best] - self.scores[other]), *self._limits(differences, level, "linear")
 
+    def surely_above(self, other: int, level: float) -> bool:
+        """Whether the limits of `gain` leave out 0; without resamples nothing speaks against it."""
+        return not len(self.resampled) or self.gain(other, level)[1] > 0
+
     def _limits(self, values: np.ndarray, level: float, method: str):
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method=method)
         return low.item(), high.item()

@@ -1,6 +1,6 @@
 """Class-agnostic masks of a whole split in one zip, from any segmenter.
 
-An image has one entry, in whatever folder of the archive:
+An image has one entry, in whatever folder of the archive; two for one image are refused:
 
     ID.png      a grey label map of 8 or 16 bits, or one with a palette: 0 nothing, each other value one proposal
     ID.json     a list of COCO run lengths {"size": [H, W], "counts": ...}, or of objects that hold such a one as
@@ -29,19 +29,30 @@ class ProposalArchive:
     """Random access by image id; may be pickled and used in any number of processes.
 
     Raises:
-        UserError: no such file, not a zip, or without any entry of this form.
+        UserError: no such file, not a zip, without any entry of this form, or with two of one image.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._zip = ZipReader(path, holds="mask proposals", remedy="see refine.proposals")
-        entries = map(PurePosixPath, self._zip.names)
-        self._entries = {entry.stem: str(entry) for entry in entries if entry.suffix in (".png", ".json")}
+        self._entries: dict[str, str] = {}
+        for name in self._zip.names:
+            entry = PurePosixPath(name)
+            if entry.suffix in (".png", ".json"):
+                if entry.stem in self._entries:
+                    both = " and ".join(dict.fromkeys((self._entries[entry.stem], name)))
+                    raise UserError(f"{path}: image {entry.stem} comes twice ({both}); leave one entry of it")
+                self._entries[entry.stem] = name
         if not self._entries:
             raise UserError(f"{path}: holds neither ID.png nor ID.json; see docs/proposals.md for what it should hold")
 
     def __contains__(self, id: str) -> bool:
         return id in self._entries
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids in the order of the file, whether the data set has them or not."""
+        return tuple(self._entries)
 
     def masks_of(self, record: Record) -> Iterator[np.ndarray]:
         """The proposals of an image, each (H, W) bool, one after another; none if the archive lacks the image.
@@ -78,8 +89,9 @@ def _of_run_lengths(content: bytes, record: Record) -> Iterator[np.ndarray]:
     proposals = json.loads(content)
     if not isinstance(proposals, list):
         raise UserError("not a list of run lengths")
-    for proposal in proposals:
-        coded = proposal.get("segmentation", proposal)
-        if not isinstance(coded, dict):
-            raise UserError("a proposal without run lengths (size and counts)")
+    for number, proposal in enumerate(proposals, 1):
+        coded = proposal.get("segmentation", proposal) if isinstance(proposal, dict) else None
+        if not isinstance(coded, dict) or not {"size", "counts"} <= coded.keys():
+            form = '{"size": ..., "counts": ...}'
+            raise UserError(f"proposal {number} of {len(proposals):,} has no run lengths {form}")
         yield decode(coded, record.height, record.width)

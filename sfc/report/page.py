@@ -17,6 +17,7 @@ from sfc.report.run import Run, class_figures, step_figures
 from sfc.report.tables import (
     MEASURES,
     all_metrics,
+    chosen_on,
     class_columns,
     data_rows,
     differences,
@@ -75,6 +76,7 @@ def report_page(
         "steps": list(zip(steps, differences(steps, runs[0].name), strict=True)),
         "sets": set_names(steps, runs[0].params),
         "measured": any(figures.miou is not None for figures in steps),
+        "tuned": [(run.name, chosen_on(run)) for run in runs if chosen_on(run)],
         "overview": None if overview is None else chart(overview),
         "classes": runs[0].classes,
         "images": images,

@@ -1,6 +1,7 @@
 """What comes back from a person's hands: every form it may have, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -138,6 +139,63 @@ def test_values_mean_what_data_yaml_says(folder, manifest):
         read(folder, manifest)
 
 
+@pytest.mark.parametrize("names", ['{"0": bee, "1": background, "2": ant}', "{0: bee, '1': background, 2: ant}"])
+def test_values_in_quotes_are_values(folder, manifest, names):
+    (folder / "data.yaml").write_text(f"names: {names}\n")
+    write_mask(folder / "masks" / "train" / "a.png", label_of(2))
+    assert read(folder, manifest)["a"][[0, 2], 3].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("names", ['{"0": bee, 0: ant}', "{first: bee}"])
+def test_values_that_are_none_or_named_twice_are_refused(folder, manifest, names):
+    (folder / "data.yaml").write_text(f"names: {names}\n")
+    write_mask(folder / "masks" / "train" / "a.png", label_of())
+    with pytest.raises(UserError, match=r"data\.yaml: no names of the masks' values"):
+        read(folder, manifest)
+
+
+@pytest.mark.parametrize("layout", ["labelmap.txt", "classes.txt", "data.yaml", "annotations"])
+@pytest.mark.parametrize("where", ["inside", "part"])
+def test_a_layout_is_not_taken_for_plain_masks(folder, manifest, layout, where):
+    """Its folder, or the archive's, was named one too high or too low: values would mean another class."""
+    inner = folder / "job_7"
+    inner.mkdir()
+    masks = inner / ("masks/train" if layout == "data.yaml" else "SegmentationClass")
+    write_mask(masks / "a.png", label_of(2))
+    if layout == "annotations":
+        masks = inner  # COCO's has no masks to name
+        shutil.rmtree(inner / "SegmentationClass")
+        coco(inner, [])
+    else:
+        (inner / layout).write_text("bee\nant\n")
+    if where == "inside":
+        with pytest.raises(UserError, match=r"back holds a tool's layout in .*job_7; name that folder"):
+            read(folder, manifest)
+    elif layout != "annotations":
+        with pytest.raises(UserError, match=r"is a part of a tool's layout; name .*job_7$"):
+            read(masks, manifest)
+
+
+def test_what_may_be_meant_as_a_mask_is_not_passed_over(folder, manifest):
+    write_mask(folder / "a.png", label_of(2))
+    for name in ("a.jpg", ".DS_Store", "._b.png", "notes.txt"):  # the image beside its mask, and what systems leave
+        (folder / name).write_bytes(b"x")
+    assert list(read(folder, manifest)) == ["a"]
+    (folder / "b.TIF").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"b\.TIF: not read, as masks are PNG files; save it as one, or remove it"):
+        read(folder, manifest)
+    (folder / "b.TIF").rename(folder / "job.zip")
+    with pytest.raises(UserError, match=r"job\.zip: not read, as masks are PNG files; unpack it"):
+        read(folder, manifest)
+
+
+def test_an_image_that_was_left_out_is_named_as_such(folder, manifest):
+    write_mask(folder / "z.png", label_of())
+    said = "no image z, or it is one of 5 without a class, which dataset.negatives: true keeps"
+    with pytest.raises(UserError, match=said):
+        list(read_corrected(folder, manifest, left_out=5))
+
+
 def coco(folder, annotations, **changes):
     content = {
         "images": [{"id": 3, "file_name": "images/a.jpg", "height": 12, "width": 16}],
@@ -169,6 +227,7 @@ def test_an_image_without_an_object_was_corrected_to_background(folder, manifest
         ([annotation(2, {"size": [1, 1], "counts": [1]})], {}, "image a, annotation 0: run lengths of size"),
         ([annotation(7, [])], {}, "not an annotation file of COCO"),
         ([], {"images": None}, "not an annotation file of COCO"),
+        ([], {"images": []}, "instances.json: describes no image; export it again"),
         ([], {"categories": [{"id": 1}]}, "not an annotation file of COCO"),
     ],
 )

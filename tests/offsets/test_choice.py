@@ -50,6 +50,8 @@ def test_choice_equals_a_loop_over_resamples(counts):
     gains = [row[best] - row[0] for row in mious]
     assert gain == pytest.approx(scores[best] - scores[0])
     assert (low, high) == pytest.approx(tuple(np.percentile(gains, [10, 90])))
+    assert choice.surely_above(0, 0.8) == (low > 0)
+    assert not choice.surely_above(best, 0.8)
 
 
 def plain_miou(counted):

@@ -20,7 +20,7 @@ def _of_stages(*kinds):
             listed = [path for kind in kinds for path in body.get(kind, ())]
             paths = [path if isinstance(path, str) else next(iter(path)) for path in listed]
             filled = [path.replace("${key}", key).replace("${item.product}", item.get("product", "")) for path in paths]
-            found[stage, key] = [path for path in filled if not path.startswith(("sfc/", "stages/", "${"))]
+            found[stage, key] = [path for path in filled if not path.startswith(("sfc/", "stages/", "${", "proposals"))]
     return found
 
 

@@ -73,7 +73,7 @@ def changed(project, file):
         ("fusion.sipe.crf.bg_offset", 0.3, []),
         ("cam.scales", [1.0, 1.25], CAMS),
         ("walk.beta", 12.0, LABELS),
-        ("refine.proposals", "proposals.zip", LABELS),
+        ("refine.proposals", "proposals/a.zip", LABELS),
         ("seg.steps", 123, SEGMENTATION),
         ("evaluate.gallery", 3, EVALUATION),
         ("fusion.sfc.eval.weights.prototype", 0.123, ["evaluate@cam", "analyse"]),

@@ -108,16 +108,24 @@ def test_corrected_masks_train_the_segmentation_again_and_no_cam(real):
 
 
 def test_mask_proposals_make_the_labels_again_and_nothing_before_them(real):
-    with zipfile.ZipFile(real.root / "proposals.zip", "w") as archive:
-        for number in range(tiny.TRAIN):
-            archive.write(real.root / f"data/SegmentationClass/t{number}.png", f"t{number}.png")
-    real.put(**{"refine.proposals": "proposals.zip"})
+    def propose(images):
+        with zipfile.ZipFile(real.root / "proposals/a.zip", "w") as archive:
+            for number in range(images):
+                archive.write(real.root / f"data/SegmentationClass/t{number}.png", f"t{number}.png")
+
+    propose(tiny.TRAIN - 1)
+    real.put(**{"refine.proposals": "proposals/a.zip"})
+    real.repro()
+    assert "pseudo_labels" not in real.dvc("status")
+    propose(tiny.TRAIN)  # under its old name
+    (changes,) = json.loads(real.dvc("status", "--json"))["pseudo_labels"]
+    assert changes["changed deps"] == {"proposals": "modified"}
     ran = real.repro()
     assert ran[0] == "pseudo_labels"
     assert set(ran[1:]) <= {"evaluate@pseudo_labels", "train_seg", "predict", "evaluate@seg", "report"}
     metrics = json.loads((real.root / "metrics/pseudo_labels.json").read_text())
     assert metrics["images_with_proposals"] == tiny.TRAIN
-    (real.root / "proposals.zip").unlink()
+    (real.root / "proposals/a.zip").unlink()
     real.put()
     assert real.repro() == []
 

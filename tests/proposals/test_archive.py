@@ -3,7 +3,10 @@
 import io
 import json
 import pickle
+import re
+import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,17 +90,29 @@ def test_an_image_may_have_none(tmp_path):
         ("im.0.png", b"no image", "is damaged"),
         ("im.0.json", "{}", "not a list of run lengths"),
         ("im.0.json", "[", "is damaged"),
-        ("im.0.json", '[{"segmentation": [[1, 2, 3, 4]]}]', "a proposal without run lengths"),
+        ("im.0.json", '[{"segmentation": [[1, 2, 3, 4]]}]', "proposal 1 of 1 has no run lengths"),
+        ("im.0.json", '[{"size": [12, 16]}]', "proposal 1 of 1 has no run lengths"),
         ("im.0.json", '[{"size": [3, 4], "counts": [12]}]', "run lengths of size"),
-        ("im.0.json", "[7]", "is damaged"),
+        ("im.0.json", "[1, 2]", 'proposal 1 of 2 has no run lengths {"size": ..., "counts": ...}; make'),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, name, content, message):
     proposals = archive(tmp_path / "a.zip", **{name: content})
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         list(proposals.masks_of(RECORD))
     assert str(caught.value).startswith(f"{tmp_path}/a.zip: {name}")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("names", [("im.0.png", "im.0.json"), ("a/im.0.json", "b/im.0.json"), ("x.json", "x.json")])
+def test_two_entries_of_one_image_are_refused(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own, of the third case
+        for name in names:
+            packed.writestr(name, "[]")
+    id, both = Path(names[0]).stem, " and ".join(dict.fromkeys(names))
+    with pytest.raises(UserError, match=re.escape(f"a.zip: image {id} comes twice ({both}); leave one entry of it")):
+        ProposalArchive(tmp_path / "a.zip")
 
 
 def test_what_is_no_archive_of_proposals_is_refused(tmp_path):

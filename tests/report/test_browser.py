@@ -1,5 +1,6 @@
 """The page in a browser without network: charts are drawn, and what a person clicks works. Skipped without Chromium."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,8 +19,8 @@ PLOT = Plot("plot", spec={"data": {"values": [{"a": 1}]}, "mark": "bar", "encodi
 def opened(tmp_path):
     """The document after its scripts have run; `script` runs when the page has loaded."""
 
-    def open_page(*runs, script=""):
-        text = report_page(runs, titles=TITLES, preset=("demo", {}), plots=[PLOT])
+    def open_page(*runs, script="", plots=(PLOT,), size="1200,12000"):
+        text = report_page(runs, titles=TITLES, preset=("demo", {}), plots=plots)
         caught = "<script>addEventListener('error', (e) => document.body.append('BROKEN ' + e.message))</script></head>"
         clicks = f"<script>addEventListener('load', () => {{ {script} }})</script></body>"
         text = text.replace("</head>\n", f"{caught}\n", 1)
@@ -27,7 +28,7 @@ def opened(tmp_path):
         path = tmp_path / "page.html"
         path.write_text(head + clicks + tail)
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
-        command += ["--window-size=1200,12000", "--virtual-time-budget=10000", "--dump-dom", path.as_uri()]
+        command += [f"--window-size={size}", "--virtual-time-budget=10000", "--dump-dom", path.as_uri()]
         command += [f"--user-data-dir={tmp_path / 'profile'}"]
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
         return re.sub(r"<script.*?</script>", "", found, flags=re.DOTALL)
@@ -41,6 +42,61 @@ def test_all_charts_are_drawn(opened, run):
     assert "cannot be drawn" not in text
     assert text.count("<svg") >= text.count("data-chart=") - text.count("hidden")
     assert text.count('class="card"') == 2
+
+
+ROWS = {
+    "by_class": [{"class": "ant", "field": "n", "n": "3"}, {"class": "bee", "field": "n", "n": "7"}],
+    "class_by_class": [{"class": "ant", "of": "bee", "kind": "prototype", "cosine": "0.5"}],
+    "class_curves": [{"class": "ant", "step": str(step), "field": "positive", "n": "1"} for step in (1, 2)],
+    "confusion_matrix": [{"class": "ant", "of": "bee", "fraction": 0.5}],
+}
+MARKS = {"DATA": None, "TITLE": "plot", "X": "class", "Y": "n", "X_LABEL": "step"}
+
+
+def filled(pytestconfig, template, revs):
+    """A plot of dvc.yaml as DVC fills its template."""
+    text = (pytestconfig.rootpath / f".dvc/plots/{template}.json").read_text()
+    marks = MARKS | {"class_curves": {"X": "step"}, "confusion_matrix": {"Y": "of"}}.get(template, {})
+    for name, value in marks.items():
+        text = text.replace(f"<DVC_METRIC_{name}>", value) if value else text
+    spec = json.loads(text)
+    spec["data"] = {"values": [row | {"rev": rev} for rev in revs for row in ROWS[template]]}
+    return Plot("plot", spec=spec)
+
+
+@pytest.mark.parametrize("revs", [["workspace"], ["workspace", "other"]])
+def test_plots_name_a_run_beside_others_alone(opened, run, pytestconfig, revs):
+    text = opened(run(), plots=[filled(pytestconfig, template, revs) for template in ROWS])
+    assert "BROKEN" not in text
+    assert "cannot be drawn" not in text
+    titles = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert titles.count("plot") == len(ROWS)
+    for rev in revs:
+        assert titles.count(rev) == (len(ROWS) if len(revs) > 1 else 0)
+
+
+NARROW = """
+  const frame = document.createElement('iframe');
+  frame.style.cssText = 'width:360px;height:3000px;border:0';
+  frame.srcdoc = document.documentElement.outerHTML.replace(/<script>addEventListener.'load'.*/s, '</body></html>');
+  frame.onload = () => {
+    const page = frame.contentDocument, right = (cell) => Math.round(cell.getBoundingClientRect().right);
+    const headings = [...page.querySelectorAll('#steps-table th')];
+    document.body.dataset.miou = right(headings.find((heading) => heading.textContent === 'mIoU'));
+    document.body.dataset.nav = Math.max(...[...page.querySelectorAll('nav a')].map(right));
+    document.body.dataset.table = right(page.querySelector('#class-table'));
+    document.body.dataset.page = page.documentElement.scrollWidth;
+  };
+  document.body.append(frame);
+"""
+
+
+def test_on_a_phone_nothing_that_matters_is_cut(opened, run):
+    """At 360 pixels: the mIoU of every step, the way through the page, and the table of classes."""
+    text = opened(run(), script=NARROW)
+    found = {name: int(right) for name, right in re.findall(r'data-(miou|nav|table|page)="(\d+)"', text)}
+    assert set(found) == {"miou", "nav", "table", "page"}
+    assert max(found.values()) <= 360
 
 
 def test_a_click_on_a_heading_sorts(opened, run):

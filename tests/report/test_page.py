@@ -33,7 +33,8 @@ def test_what_was_run_and_found_is_written_out(run):
     assert "seg.steps 200 300" in text
     assert "train_cam.method" not in text  # as in the preset
     assert "4 images, 4 with a mask; 1.5 classes an image, labels from table" in text
-    assert "CAM, sum train 4 51.0 49.0 to 53.0" in text
+    assert "classes 2, and background" in text
+    assert "CAM, sum train 51.0 49.0 to 53.0" in text
     assert "evaluate_crf" in text
 
 
@@ -74,11 +75,26 @@ def test_without_masks_it_says_so(run):
     assert "ant 3 1.50" in text
 
 
+@pytest.mark.parametrize("miou", [50.0, None])
+def test_masks_that_were_used_up_are_named(run, miou):
+    one = run(miou=miou)
+    metrics = {
+        name: {split: {**found, "chosen_on_masks_of": {"train": 20}} for split, found in splits.items()}
+        for name, splits in one.metrics.items()
+        if name.startswith("evaluate_")
+    }
+    text = words(page(replace(one, metrics={**one.metrics, **metrics})))
+    said = "Background offsets were chosen on the masks of 20 train images ( dataset.tuning ), which no figure counts."
+    assert said in text
+    assert "No threshold is chosen on the masks" not in text
+    assert "are only measured against." not in text
+
+
 def test_two_runs_stand_side_by_side(run):
     text = words(page(run("A"), run("B", 42.5, params={**run("x").params, "seg.steps": 900})))
     assert "2 runs side by side" in text
     assert "seg.steps 200 300 900" in text
-    assert re.search(r"CRF train A 4 50\.0 .* CRF train B 4 42\.5 -7\.5", text)
+    assert re.search(r"CRF train A 50\.0 .* CRF train B 42\.5 -7\.5", text)
 
 
 def test_a_run_with_little_left_is_still_shown(run):

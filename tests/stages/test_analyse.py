@@ -123,6 +123,14 @@ def test_without_masks_the_seeds_say_whose_pixels_they_are(project):
     assert [row["false_positive_rate"] for row in rows("analyse_rates")] == [""] * 6
 
 
+def test_masks_that_are_used_up_are_the_reason_why_nothing_is_measured(project):
+    write_inputs(masked=range(6))
+    Path("out/tuning.json").write_text(json.dumps([f"im{i}" for i in range(6)]))
+    found = run()
+    assert found["pixels"] == "seeds"
+    assert found["protocol"].startswith("no masks but 6 in dataset.tuning, which are used up: pixels by the seeds")
+
+
 def test_images_without_masks_are_left_out_where_others_have_one(project):
     write_inputs(masked=(0, 3))
     assert run()["images"] == 2

@@ -104,8 +104,17 @@ def test_with_masks_every_figure_is_that_of_the_stages_and_the_best_is_taken(pro
         assert f"{name} is best at {offset:g}; in " in result.stdout
     assert "% of 50 resamples of these images too" in result.stdout
     assert "points against 0.4, the present value" in result.stdout
-    wanted = f"-S fusion.sfc.eval.bg_offset={best['miou_cam']:g} -S fusion.sfc.crf.bg_offset={best['miou_crf']:g} "
-    assert result.stdout.splitlines()[-1].startswith(f"to take it: dvc exp run {wanted}")
+    use = {"eval": ("miou_cam", ["eval"]), "crf": ("miou_crf", ["crf", "walk"])}
+    said = result.stdout.split("miou_crf is best")
+    wanted = [
+        f"-S fusion.sfc.{param}.bg_offset={best[name]:g}"
+        for text, (name, params) in zip(said, use.values(), strict=True)
+        for param in params
+        if "keep it" not in text and "present value" in text and "which is" not in text
+    ]
+    taken = f"to take it: dvc exp run {' '.join(wanted)}" if wanted else "nothing to take: "
+    assert result.stdout.splitlines()[-2].startswith(taken)
+    assert result.stdout.splitlines()[-1].startswith("the walk's labels were not tried, as they need IRN's network")
     after = Path("params.yaml").read_text()
     assert [line for line in after.splitlines() if "tuning:" not in line] == [
         line for line in before.splitlines() if "tuning:" not in line
@@ -152,7 +161,11 @@ def test_without_masks_half_of_the_foreground_decides_and_no_mask_is_opened(proj
     assert shares == sorted(shares, reverse=True)
     best = min(found, key=lambda offset: abs(found[offset] / found[0] - 0.5))
     assert f"half of the foreground is left at {best:g}; in " in result.stdout
-    assert f"fusion.sfc.walk.bg_offset={best:g}" in result.stdout
+    lines = result.stdout.splitlines()[-3:]
+    assert lines[0] == f"to take it for the CAMs' own labels: dvc exp run -S fusion.sfc.eval.bg_offset={best:g}"
+    both = f"-S fusion.sfc.crf.bg_offset={best:g} -S fusion.sfc.walk.bg_offset={best:g}"
+    assert lines[1] == f"for the CRF, and the walk (not tried) too: {both}"
+    assert "of the CRF's labels it lost from 0 to 16 points" in lines[2]
     assert "mIoU" not in result.stdout
     assert tuning() == []
     assert not Path("out/tuning.json").exists()
@@ -167,15 +180,37 @@ def test_processes_give_the_same(project, monkeypatch):
     assert {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()} == first
 
 
+def test_an_offset_at_the_end_of_those_tried_is_noted(project):
+    assert "which is the highest that was tried" in run("--offsets", "0.01,0.02,0.4").stdout
+    assert "which is the highest that was tried" not in run("--offsets", "0.9,1.0,1.1,5.0").stdout
+
+
 def test_without_resamples_nothing_is_said_of_chance(project):
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("resamples: 50", "resamples: 0"))
     assert "resamples" not in run("--offsets", "0.2,0.9").stdout
-    assert "resamples" not in run("--masks", "3", "--offsets", "0.2,0.9").stdout
+    said = run("--masks", "3", "--offsets", "0.2,0.9").stdout
+    assert "resamples" not in said
+    best = {name: max(table(), key=lambda offset: float(table()[offset][name])) for name in ("miou_cam", "miou_crf")}
+    assert best == {"miou_cam": 0.4, "miou_crf": 0.0}  # the present one, and another that nothing speaks against
+    settings = "-S fusion.sfc.crf.bg_offset=0 -S fusion.sfc.walk.bg_offset=0"
+    assert said.splitlines()[-2] == f"to take it: dvc exp run {settings}"
+    assert said.count("which is the present value") == 1
+    assert said.splitlines()[-1].endswith("gets the CRF's; see what evaluate@pseudo_labels says of it")
+
+
+def test_what_is_not_sure_is_not_to_be_taken(project):
+    """An offset next to the present one is as good, or nearly so."""
+    result = run("--masks", "4", "--offsets", "0.39")
+    assert result.stdout.count("keep it, or draw more") + result.stdout.count("which is the present value") == 2
+    assert "to take it" not in result.stdout
+    assert "nothing to take: no offset is surely better than the present ones" in result.stdout
+    assert "fusion.sfc.walk.bg_offset stays, too" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (("--masks", "2", "--images", "50"), "--images 50: --masks 2 says already how many images are tried"),
         (("--offsets", "0.2;0.3"), "--offsets 0.2;0.3: expected numbers such as 0.2,0.3,0.4"),
         (("--offsets", "-1"), "--offsets -1: an offset is 0 or more"),
         (("--offsets", "nan"), "--offsets nan: an offset is 0 or more"),

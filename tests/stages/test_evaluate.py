@@ -294,8 +294,8 @@ def test_images_on_whose_masks_offsets_were_chosen_are_never_counted(project):
     bee = 100 * (truth == 2).sum() / (truth > 0).sum()
     assert found["miou"] == pytest.approx((100 + 0 + bee) / 3, abs=1e-5)
     assert found["miou"] != before["miou"]
-    assert found["protocol"].startswith(before["protocol"])
-    assert "chosen on the masks of 2 other images" in found["protocol"]
+    assert "nothing on masks" in before["protocol"]
+    assert found["chosen_on_masks_of"] == {"val": 1, "train": 2}
 
 
 class Taken(list):
@@ -327,3 +327,39 @@ def test_images_are_taken_as_they_are_counted(monkeypatch):
     evaluate._counted(Tally(), Taken(range(200)), "counted")
     assert sorted(done) == list(range(200))
     assert max(ahead) < 10
+
+
+CHOSEN = {
+    "cam": "fixed background rule; fusion.*.eval.bg_offset chosen",
+    "crf": "; fusion.*.crf.bg_offset chosen",
+    "pseudo_labels": "; fusion.*.crf.bg_offset and fusion.*.walk.bg_offset chosen",
+    "seg": "; fusion.*.crf.bg_offset and fusion.*.walk.bg_offset chosen",
+}
+
+
+@pytest.mark.parametrize("product", CHOSEN)
+def test_every_split_says_what_was_chosen_on_masks_of_any_split(project, product):
+    """Of the segmentation too, which is measured on another split: its labels follow from the offsets."""
+    write_tuning(["train0", "train2"], "out/tuning.json")
+    if product == "cam":
+        project.cams()
+    else:
+        name, split = ("predictions.zip", "val") if product == "seg" else (f"{product}.zip", "train")
+        project.archive(name, split)
+    assert project.run(product).exit_code == 0
+    for found in project.metrics(product).values():
+        assert "nothing on masks" not in found["protocol"]
+        on_which = " on the masks in dataset.tuning (2 of train), which no figure counts"
+        assert CHOSEN[product] + on_which in found["protocol"]
+        assert found["chosen_on_masks_of"] == {"train": 2}
+
+
+def test_where_all_masks_are_used_up_that_is_the_reason(project):
+    project.archive("crf.zip", "train")
+    write_tuning([f"train{i}" for i in range(4)], "out/tuning.json")
+    result = project.run("crf")
+    why = "no image of this split has a mask but 4 in dataset.tuning, which are used up"
+    assert f"split train, nothing to measure ({why})" in result.output
+    found = project.metrics("crf")["train"]
+    assert found["note"] == f"{why}: nothing to measure"
+    assert (found["images_without_mask"], found["images_for_tuning"]) == (0, 4)

@@ -74,6 +74,17 @@ def test_corrected_masks_of_training_images_are_kept_apart_from_the_masks(projec
     assert LabelArchive("out/corrected.zip").ids == ("t0", "t2")  # what was there stays whole
 
 
+def test_a_corrected_mask_of_an_image_that_was_left_out_names_the_reason(project):
+    (project / "data/labels.csv").write_text("image_id,split,classes\nt0,train,ant bee\nt1,train,\nt2,train,bee\n")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["dataset"]["corrected"] = "data/Corrected"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_mask(Path("data/Corrected/t1.png"), np.zeros((12, 16)))
+    result = CliRunner().invoke(main)
+    why = "the data set has no image t1, or it is one of 1 without a class, which dataset.negatives: true keeps"
+    assert result.output.splitlines()[-1] == f"Error: data/Corrected: {why}"
+
+
 def test_corrected_masks_beside_the_images_are_seen_by_dvc(project):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["dataset"]["corrected"] = "data/Corrected"

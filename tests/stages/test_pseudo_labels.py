@@ -135,7 +135,9 @@ def test_proposals_vote_on_the_labels(project):
     propose({"im0": [whole], "im1": [corner], "im3": [np.ones(SIZES[3], bool)], "no such": []})
     set_params("crf", refine={"proposals": "proposals.zip", "covered": 0.0})
     run()
-    assert json.loads(Path("metrics/pseudo_labels.json").read_text())["images_with_proposals"] == 3
+    found = json.loads(Path("metrics/pseudo_labels.json").read_text())
+    counted = ("images_with_proposals", "proposals_of_images_without_class", "proposals_of_unknown_images")
+    assert [found[name] for name in counted] == [2, 1, 1]
     _, after = read_all("out/pseudo_labels.zip")
     assert (after[0] == 1).all()  # of the one class it shows
     assert len(np.unique(after[1][corner])) == 1
@@ -171,6 +173,19 @@ def test_an_archive_of_other_images_is_one_line(project, name, message):
     assert done.exit_code == 1
     assert done.output.splitlines()[-1] == f"Error: {message}"
     assert not Path("out/pseudo_labels.zip").exists()
+
+
+def test_what_does_not_vote_is_said(project):
+    propose({"im0": [np.ones(SIZES[0], bool)], "im3": [], "IMG_1": [], "IMG_2": []})
+    set_params("crf", refine={"proposals": "proposals.zip"})
+    said = CliRunner().invoke(main).output
+    line = "pseudo_labels: mask proposals of 1 of 5 images vote; 1 images without a class keep their labels; "
+    assert f"{line}2 entries are of no training image (IMG_1, ...) and are passed over" in said
+    assert "note: refine.proposals: DVC does not see when proposals.zip changes; put it into proposals, or" in said
+    propose({"im3": []})
+    said = CliRunner().invoke(main)
+    assert said.exit_code == 1
+    assert "has proposals of images without a class alone" in said.output.splitlines()[-1]
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")

@@ -1,6 +1,7 @@
 """Stage train_seg on six tiny images: what it writes, that it writes it again, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sfc import __version__
-from sfc.data.manifest import Manifest, Record, write_manifest
+from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest
 from sfc.label_archive import LabelArchive, LabelArchiveWriter
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.params import load_params
@@ -105,6 +106,38 @@ def test_corrected_masks_replace_the_pseudo_labels_of_their_images(project):
             writer.write(id, label)
     run()
     assert Path("out/seg.safetensors").read_bytes() == by_hand  # as if they had been the pseudo-labels
+
+
+def params_with(**changes):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["dataset"]["negatives"] = True
+    params["seg"] |= changes
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_what_a_corrected_mask_shows_decides_which_images_are_negatives(project):
+    manifest = read_manifest("out/manifest.csv", "out/classes.json")
+    records = [replace(r, labels=() if r.id in ("im3", "im4") else r.labels) for r in manifest.records]
+    write_manifest(replace(manifest, records=tuple(records)), "out/manifest.csv", "out/classes.json")
+    negative, ant = np.zeros((24, 24), np.uint8), np.full((24, 24), 1, np.uint8)
+    params_with(negative_share=0)
+
+    correct({"im3": negative})
+    done = run()
+    assert "4 training images, 0 with corrected masks (1 others are negatives)" in done.output
+    found = json.loads(Path("metrics/train_seg.json").read_text())
+    assert (found["images"], found["images_corrected"]) == (4, 0)
+
+    correct({"im3": ant, "im1": np.zeros((20, 30), np.uint8)})  # to a class, and to none
+    done = run()
+    assert "4 training images, 1 with corrected masks (1 others are negatives)" in done.output
+
+    correct({"im1": np.full((20, 30), 255, np.uint8)})  # says nothing of classes
+    assert "4 training images, 1 with corrected masks" in run().output
+
+    params_with(negative_share=0.5)
+    correct({"im3": ant, "im4": ant})
+    assert "all 6 training images show a class" in run().output
 
 
 def test_the_other_model_is_a_param_away(project):

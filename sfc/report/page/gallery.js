@@ -105,7 +105,7 @@ function explanation(product) {
   const from = `${product.examples.length} of ${product.images.toLocaleString("en")} ${product.split} images: ${fixed} spread over the list, the same for every step`;
   const how = product.measured
     ? `${from}${rest ? `, and ${rest} with the lowest IoU of a class` : ""}. Below each image its IoU, and that of each class, in percent.`
-    : `${from}. No image of this split has a mask, so they are in the order of the list.`;
+    : `${from}. No image of this split has a mask to measure on, so they are in the order of the list.`;
   return [make("p", {}, make("b", {}, `${product.title}: `), `${product.meaning}. Click an image to compare two layers and to follow it through the steps.`),
     make("p", { class: "note" }, how)];
 }
