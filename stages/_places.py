@@ -44,4 +44,5 @@ def _check_rights(folder: Path) -> None:
     """Ask of the folder or, where it is not there yet, the one it will be made in."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(storage_line(OSError(errno.EACCES, os.strerror(errno.EACCES)), folder))
+        reason = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise UserError(storage_line(OSError(reason, os.strerror(reason)), folder))
