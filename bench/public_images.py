@@ -108,7 +108,7 @@ def _public_cams(
 
 def _public_scales(path: Path, scales: tuple[float, ...]) -> Iterator[torch.Tensor]:
     """Of each scale the normalised image and its mirror image, (2, 3, h, w)."""
-    image = np.asarray(Image.open(path).convert("RGB"))
+    image = np.asarray(Image.open(path, formats=("JPEG", "PNG")).convert("RGB"))
     for scale in scales:
         height, width = (round(side * scale) for side in image.shape[:2])
         scaled = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)) / 255.0
@@ -170,7 +170,7 @@ def _clear_maps(size: list[int], seed: int) -> np.ndarray:
 def _public_labels(records: list[Record], folder: Path, iterations: int) -> tuple:
     found = []
     for record in records:
-        image = np.asarray(Image.open(record.image).convert("RGB"))
+        image = np.asarray(Image.open(record.image, formats=("JPEG", "PNG")).convert("RGB"))
         stored = np.load(folder / f"{record.id}.npy", allow_pickle=True).item()
         keys, cam = stored["keys"], stored["IS_CAM1"] + np.float32(_WEIGHTS["prototype"]) * stored["IS_CAM"]
 

@@ -284,10 +284,10 @@ def test_the_next_start_goes_on(project, by, stopped):
     assert process.returncode != 0
     assert by == signal.SIGKILL or "the queue goes on without this command" in said
     assert state(project) == before
-    (project.root / "hang").unlink()
     if stopped == "everything":  # as by a machine that went down: DVC still says that the experiment runs
         assert stop(project)
         assert "failed, to run again" in tables(project, *V, "--dry-run").stdout
+    (project.root / "hang").unlink()  # after the stop, before which the experiment would go on and end
     tables(project, *V)
     assert ran(project) == ["cam sfc 0", "train sfc 0"]
     assert rows(project)["miou"][0] == pytest.approx(SCORE)
