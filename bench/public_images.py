@@ -101,7 +101,7 @@ def _public_cams(
             cam[0] = cam[0] + _RULE["bg_offset"]
             ruled.append(cam.numpy()[keys])
         weight, prototype = ruled
-        np.save(folder / f"{record.id}.npy", {"keys": keys, "IS_CAM": prototype, "IS_CAM1": weight})
+        np.savez(folder / f"{record.id}.npz", keys=keys, IS_CAM=prototype, IS_CAM1=weight)
         found.append(np.stack(ruled))
     return (np.stack(found),)
 
@@ -152,7 +152,7 @@ def crf_of_files(device: torch.device, *, images: int, size: tuple[int, int], it
         maps = [_clear_maps(side, number) for side in ([-(-s // 16) for s in size], [-(-s // 32) for s in size])]
         writer.write(record.id, maps)
         ruled = background_rule(normalise_scales(maps, size), **_RULE).numpy()
-        np.save(home / f"{record.id}.npy", {"keys": np.arange(3), "IS_CAM": ruled[1], "IS_CAM1": ruled[0]})
+        np.savez(home / f"{record.id}.npz", keys=np.arange(3), IS_CAM=ruled[1], IS_CAM1=ruled[0])
     writer.finish()
     return Pair(
         partial(_public_labels, records, home, iterations),
@@ -171,7 +171,7 @@ def _public_labels(records: list[Record], folder: Path, iterations: int) -> tupl
     found = []
     for record in records:
         image = np.asarray(Image.open(record.image, formats=("JPEG", "PNG")).convert("RGB"))
-        stored = np.load(folder / f"{record.id}.npy", allow_pickle=True).item()
+        stored = np.load(folder / f"{record.id}.npz")  # released: the same arrays pickled
         keys, cam = stored["keys"], stored["IS_CAM1"] + np.float32(_WEIGHTS["prototype"]) * stored["IS_CAM"]
 
         def refined(labels: np.ndarray, image: np.ndarray = image, keys: np.ndarray = keys) -> np.ndarray:
