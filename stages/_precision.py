@@ -31,15 +31,23 @@ def slow_bf16(values: Mapping[str, Any], target: torch.device) -> str | None:
 
 
 def bf16_ratio() -> float:
-    """Seconds of bf16 over those of fp32 for a convolution with its gradients, as in a trunk; the best of several."""
+    """CPU seconds of bf16 over those of fp32 for a convolution with its gradients, as in a trunk; the best of several.
+
+    On one thread: beside other work more of them wait and spin, bf16's longest, which says nothing of the processor.
+    """
     image = torch.full((2, 128, 32, 32), 0.5).contiguous(memory_format=torch.channels_last)
     weight = torch.full((128, 128, 3, 3), 0.01).contiguous(memory_format=torch.channels_last).requires_grad_()
     seconds = {False: [], True: []}
-    for _ in range(_REPEATS):
-        for bf16, taken in seconds.items():
-            started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                features = F.conv2d(image, weight, padding=1)
-            features.float().sum().backward()
-            taken.append(time.perf_counter() - started)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(_REPEATS):
+            for bf16, taken in seconds.items():
+                started = time.process_time()
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    features = F.conv2d(image, weight, padding=1)
+                features.float().sum().backward()
+                taken.append(time.process_time() - started)
+    finally:
+        torch.set_num_threads(threads)
     return min(seconds[True]) / min(seconds[False])

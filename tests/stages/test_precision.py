@@ -38,9 +38,10 @@ def test_nothing_of_fp32_or_on_a_gpu(ratio):
     assert slow_bf16(PARAMS, torch.device("cuda")) is None
 
 
-def test_measuring_takes_no_random_number():
-    state = torch.random.get_rng_state()
+def test_measuring_takes_no_random_number_and_leaves_the_threads():
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     assert bf16_ratio() > 0
+    assert torch.get_num_threads() == threads
     assert torch.equal(state, torch.random.get_rng_state())
 
 
