@@ -27,8 +27,8 @@ READS = {  # what each stage's params are, besides those of the stages before it
     "analyse": {"analyse"},
     "evaluate@cam": {"evaluate", "fusion.sfc.eval"},
     "evaluate@crf": {"evaluate"},
-    "evaluate@pseudo_labels": {"evaluate"},
-    "evaluate@seg": {"evaluate"},
+    "evaluate@pseudo_labels": {"evaluate", "pseudo_labels.refine"},
+    "evaluate@seg": {"evaluate", "pseudo_labels.refine"},
 }
 REPORT = ["report"]  # shows all params and depends on all that was measured: any change writes it anew
 
