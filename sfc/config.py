@@ -59,7 +59,7 @@ class Dataset(Section):
     classes: tuple[str, ...] | None  # foreground class names in index order; null: those of the data set
     negatives: bool  # whether training images that are known to show none of the classes stay
     corrected: str | None  # folder of masks that a person corrected, which stand for pseudo-labels
-    tuning: tuple[str, ...]  # ids of images on whose masks something was chosen: no figure counts them
+    tuning: tuple[str, ...]  # ids of images on whose masks offsets were tried: no figure counts them
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Dataset:

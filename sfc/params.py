@@ -100,9 +100,9 @@ def _unfolded(value: Any, known: dict[int, int | None]) -> int:
 
 
 def read_text(path: Path | str) -> str:
-    """The text of a params file; UserError if there is none, or it is not UTF-8."""
+    """The text of a params file, without a byte order mark; UserError if there is none, or it is not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's folder, or python -m stages.preset") from None
     except UnicodeDecodeError as error:

@@ -1,14 +1,15 @@
-"""Masks that are used up: looked at once to choose something, and never counted again."""
+"""Masks that are used up: looked at once to try something, and never counted again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sfc.data.manifest import Manifest, Record, read_tuning, write_tuning
 from sfc.data.spread import spread_over_classes
 from sfc.errors import UserError
+from sfc.offsets.masks import least_covered
 from sfc.params import load_params, read_text
 from stages._overlay import with_param
 from stages._stage import output, say
@@ -24,7 +25,7 @@ def spread(records: Sequence[Record], number: int) -> list[Record]:
 def use_up(manifest: Manifest, number: int) -> list[Record]:
     """As many training images with a mask, evenly over the classes, marked in params.yaml and in the manifest.
 
-    Those that were marked before are taken first, and stay marked.
+    Those that were marked before are taken first, and stay marked; new ones are of the classes that these show least.
 
     Raises:
         UserError: there are fewer; the message names images to draw masks of.
@@ -32,7 +33,7 @@ def use_up(manifest: Manifest, number: int) -> list[Record]:
     train = manifest.split("train")
     with_mask = [record for record in train if record.mask and record.labels]
     if len(with_mask) < number:
-        wanted = [record.id for record in spread([r for r in train if not r.mask], number - len(with_mask))]
+        wanted = [r.id for r in _even(train, number, with_mask) if not r.mask]
         more = f" and {len(wanted) - _NAMED:,} more" if len(wanted) > _NAMED else ""
         raise UserError(
             f"--masks {number}: {len(with_mask):,} training images have a class and a mask; "
@@ -41,11 +42,20 @@ def use_up(manifest: Manifest, number: int) -> list[Record]:
     # either may have been put back to an older state: what is marked in one of them is used up
     listed, written = load_params().get("dataset.tuning"), read_tuning(_TUNING) if _TUNING.exists() else ()
     before = tuple(dict.fromkeys([*listed, *written]))
-    chosen = spread([record for record in with_mask if record.id in before], number)
-    new = spread([record for record in with_mask if record.id not in before], number - len(chosen))
+    chosen = _even([record for record in with_mask if record.id in before], number)
+    chosen = _even(with_mask, number, chosen)
+    new = [record.id for record in chosen if record.id not in before]
     if new or not set(before) == set(listed) == set(written):
-        _mark([*before, *(record.id for record in new)])
-    return [*chosen, *new]
+        _mark([*before, *new])
+    return chosen
+
+
+def _even(records: Sequence[Record], number: int, taken: Collection[Record] = ()) -> list[Record]:
+    """Those that are taken, and more up to `number`, evenly over the classes and in the order of the records."""
+    before = {record.id for record in taken}
+    rows = [row for row, record in enumerate(records) if record.id in before]
+    rows += least_covered([record.labels for record in records], number - len(rows), rows)
+    return [records[row] for row in sorted(rows)]
 
 
 def _mark(ids: Sequence[str]) -> None:

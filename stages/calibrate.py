@@ -24,7 +24,7 @@ from sfc.offsets.counts import foreground, rights
 from sfc.offsets.labels import OffsetLabels
 from sfc.offsets.sheet import offset_block, shown_offsets
 from sfc.params import Params, load_params
-from stages._errors import errors_as_lines
+from stages._command import writing_alone
 from stages._places import check_folder
 from stages._stage import output, progress, say, workers
 from stages._tuning import spread, use_up
@@ -54,7 +54,7 @@ def main(masks: int | None, images: int | None, offsets: str | None) -> None:
     Reads:  params.yaml, out/manifest.csv, out/classes.json, out/cams/, the images
     Writes: out/calibrate/offsets.csv and sheet_1.png, ...; with --masks also dataset.tuning in params.yaml
     """
-    with errors_as_lines():
+    with writing_alone("calibrate", FOLDER):
         if masks and images:
             raise UserError(f"--images {images}: --masks {masks} says already how many images are tried; leave one out")
         check_folder(FOLDER)  # before a mask is used up
@@ -81,7 +81,7 @@ def main(masks: int | None, images: int | None, offsets: str | None) -> None:
         click.echo("  ".join(cell.rjust(len(name)) for cell, name in zip(row, rows[0], strict=True)))
     for line in _conclusion(labels.offsets, choices, now, bootstrap):
         click.echo(line)
-    for line in _advice(params.get("train_cam.method"), labels.offsets, choices, now, bootstrap):
+    for line in _advice(params, labels.offsets, choices, now, bootstrap):
         click.echo(line)
     say(f"calibrate: {len(records):,} images, to {FOLDER}/offsets.csv, {sheets} sheets beside it")
 
@@ -202,9 +202,11 @@ def _conclusion(offsets: Sequence[float], choices: Mapping[str, Choice], now: Se
 
 
 def _advice(
-    method: str, offsets: Sequence[float], choices: Mapping[str, Choice], now: Sequence[int], bootstrap: Bootstrap
+    params: Params, offsets: Sequence[float], choices: Mapping[str, Choice], now: Sequence[int], bootstrap: Bootstrap
 ) -> list[str]:
     """How to take what was found, where it is worth taking, and what was not tried."""
+    method, walked = params.get("train_cam.method"), params.get("pseudo_labels.refine") == "irn"
+    alike = {"eval": ("eval",), "crf": ("crf", "walk") if walked else ("crf",)}
 
     def settings(*uses: str, to: float) -> str:
         return " ".join(f"-S fusion.{method}.{use}.bg_offset={to:g}" for use in uses)
@@ -213,7 +215,7 @@ def _advice(
         best = offsets[rule.best]
         return [
             f"to take it for the CAMs' own labels: dvc exp run {settings('eval', to=best)}",
-            f"for the CRF, and the walk (not tried) too: {settings('crf', 'walk', to=best)}",
+            f"for the CRF{', and the walk (not tried) too' if walked else ''}: {settings(*alike['crf'], to=best)}",
             "  but this is a rule for CAMs: of the CRF's labels it lost from 0 to 16 points against the best offset "
             "(docs/offsets.md), so go by the lower rows of the sheets, or by --masks",
         ]
@@ -225,10 +227,12 @@ def _advice(
     walk = "the walk's labels were not tried, as they need IRN's network: fusion.METHOD.walk.bg_offset "
     walk = walk.replace("METHOD", method)
     if not better:
-        return ["nothing to take: no offset is surely better than the present ones", f"{walk}stays, too"]
-    taken = [settings(*((use, "walk") if use == "crf" else (use,)), to=offset) for use, offset in better.items()]
-    walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if "crf" in better else "stays"
-    return [f"to take it: dvc exp run {' '.join(taken)}", walk]
+        found, walk = "nothing to take: no offset is surely better than the present ones", f"{walk}stays, too"
+    else:
+        found = " ".join(settings(*alike[use], to=offset) for use, offset in better.items())
+        found = f"to take it: dvc exp run {found}"
+        walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if "crf" in better else "stays"
+    return [found, walk] if walked else [found]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ MEANING = {
     "pseudo_labels": "what the segmentation model is trained on",
     "seg": "predictions of the segmentation model",
 }
-# fusion.METHOD.USE whose bg_offset, which a few masks may choose (the command `calibrate`), decides a product's labels
+# fusion.METHOD.USE whose bg_offset, which is tried on a few masks (the command `calibrate`), decides a product's labels
 OFFSETS = {"cam": ("eval",), "crf": ("crf",), "pseudo_labels": ("crf", "walk"), "seg": ("crf", "walk")}
 
 
@@ -48,7 +48,12 @@ OFFSETS = {"cam": ("eval",), "crf": ("crf",), "pseudo_labels": ("crf", "walk"), 
     writes="metrics/evaluate_PRODUCT.json, plots/evaluate_PRODUCT_per_class.csv and _confusion.json, "
     "out/gallery/PRODUCT/, out/examples/PRODUCT.zip",
 )
-def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusion.{method}.eval")]) -> str:
+def main(
+    product: str,
+    evaluate: Evaluate,
+    fusion: Annotated[Fusion, Param("fusion.{method}.eval")],
+    refine: Annotated[str, Param("pseudo_labels.refine")],
+) -> str:
     distributed.start(torch.device("cpu"))
     manifest = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
@@ -64,15 +69,15 @@ def main(product: str, evaluate: Evaluate, fusion: Annotated[Fusion, Param("fusi
         return f"evaluate {product}: counted"
     metrics, measured = {}, []
     tuned = manifest.tuning_by_split()
-    chosen = _chosen(product, tuned)
+    tried = _tried(product, refine, tuned)
     for split, tally in tallies.items():
         with_mask, records = masked[split], splits[split]
         used_up = tuned.get(split, 0)
         metrics[split] = {"images": len(with_mask), "images_without_mask": len(records) - len(with_mask) - used_up}
         metrics[split] |= {"images_for_tuning": used_up} if used_up else {}
-        metrics[split] |= {"chosen_on_masks_of": tuned} if tuned else {}
+        metrics[split] |= {"tried_on_masks_of": tuned} if tuned else {}
         if with_mask:
-            metrics[split] |= {"protocol": tally.protocol(split, chosen), "stands_for": tally.stands_for}
+            metrics[split] |= {"protocol": tally.protocol(split, tried), "stands_for": tally.stands_for}
             metrics[split] |= tally.metrics(sets, bootstrap)
         else:
             metrics[split] |= {"note": f"{_why_nothing(records, used_up)}: nothing to measure"}
@@ -133,13 +138,14 @@ def _draw(product, split, records, tally, evaluate, classes, block, layers) -> i
     return sheets
 
 
-def _chosen(product, tuned):
-    """What was chosen on which masks, in words; None where nothing was."""
+def _tried(product, refine, tuned):
+    """What was tried on which masks, in words; None where nothing was. What came of it no file says."""
     if not tuned:
         return None
-    offsets = " and ".join(f"fusion.*.{use}.bg_offset" for use in OFFSETS[product])
+    uses = [use for use in OFFSETS[product] if use != "walk" or refine == "irn"]
+    offsets = " and ".join(f"fusion.*.{use}.bg_offset" for use in uses)
     images = ", ".join(f"{count:,} of {split}" for split, count in tuned.items())
-    return f"{offsets} chosen on the masks in dataset.tuning ({images}), which no figure counts"
+    return f"{offsets} tried or chosen on the masks in dataset.tuning ({images}), which no figure counts"
 
 
 def _why_nothing(records, used_up):

@@ -77,18 +77,21 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
 
 def _records(archive: LabelArchive, known: dict[str, Record], only: Path | None) -> list[Record]:
     """Of the images that the archive covers, those that are wanted."""
-    if only is None:
-        strangers = [id for id in archive.ids if id not in known]
-        refuse(str(archive.path), [f"image {id} is not in out/manifest.csv; make it again" for id in strangers])
-        return [known[id] for id in archive.ids]
+    ids = archive.ids if only is None else _listed(only)
+    refuse(f"--only {only}", [f"no label map of image {id} in {archive.path}" for id in ids if id not in archive])
+    strangers = [id for id in ids if id not in known]
+    refuse(str(archive.path), [f"image {id} is not in out/manifest.csv; make it again" for id in strangers])
+    return [known[id] for id in ids]
+
+
+def _listed(only: Path) -> list[str]:
     try:
-        ids = list(dict.fromkeys(filter(None, map(str.strip, only.read_text(encoding="utf-8").splitlines()))))
+        ids = list(dict.fromkeys(filter(None, map(str.strip, only.read_text(encoding="utf-8-sig").splitlines()))))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--only {only}: cannot be read ({error})") from None
-    refuse(f"--only {only}", [f"no label map of image {id} in {archive.path}" for id in ids if id not in archive])
     if not ids:
         raise UserError(f"--only {only}: names no image")
-    return [known[id] for id in ids]
+    return ids
 
 
 class _Counted:

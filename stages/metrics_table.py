@@ -61,18 +61,18 @@ def _rows(product: str) -> list[tuple[str, str, dict]]:
 
 
 def _notes(rows: list[tuple[str, str, dict]], bootstrap: Bootstrap) -> list[str]:
-    """What the figures rest on: which images were resampled, and what was chosen on masks, and on which images."""
+    """What the figures rest on: which images were resampled, and what was tried or chosen on masks, and on which."""
     notes = []
     if any(found.get("miou_low") is not None for _, _, found in rows):
         notes.append(
             f"[low, high]: {100 * bootstrap.level:g} % of {bootstrap.resamples:,} resamples of the row's images, drawn "
             "alike for all rows on the same images; how far another training seed may be off is not in it"
         )
-    if used := next((found["chosen_on_masks_of"] for _, _, found in rows if "chosen_on_masks_of" in found), None):
+    if used := next((found["tried_on_masks_of"] for _, _, found in rows if "tried_on_masks_of" in found), None):
         shown = ", ".join(f"{count:,} of {split}" for split, count in used.items())
         notes.append(
-            f"chosen on masks: background offsets, on those of {shown} (dataset.tuning), which no row counts; every "
-            "other rule is fixed in params.yaml"
+            f"tried or chosen on masks: background offsets, on those of {shown} (dataset.tuning), which no row counts; "
+            "every other rule is fixed in params.yaml"
         )
     elif any(found["images"] for _, _, found in rows):
         notes.append("chosen on masks by this run: nothing in this table; every rule is fixed in params.yaml")

@@ -37,13 +37,13 @@ class LabelTally:
         """Count one image that has a mask; raises UserError as `Confusion.add`."""
         self.main.add(record.id, read_mask(record.mask), self.archive.read(record.id))
 
-    def protocol(self, split: str, chosen: str | None = None) -> str:
-        """How labels come from the product, and what is chosen on masks, in words.
+    def protocol(self, split: str, tried: str | None = None) -> str:
+        """How labels come from the product, and what is tried or chosen on masks, in words.
 
         Args:
-            chosen: what was chosen on which other masks; None: nothing.
+            tried: what was tried or chosen on which other masks; None: nothing.
         """
-        return f"label maps as written, 255 counted as background; {chosen or 'the run chooses nothing on masks'}"
+        return f"label maps as written, 255 counted as background; {tried or 'the run chooses nothing on masks'}"
 
     def metrics(self, sets: Mapping[str, Sequence[int]], bootstrap: Bootstrap) -> dict[str, Any]:
         """Figures in percent; `undecided` is the share of measured pixels that are 255 in the product."""
@@ -79,11 +79,11 @@ class CamTally:
             self.confusions[name].add(record.id, truth, labels)
             self._sweeps[name].add(record.id, truth, self.rule.foreground(normalised, name), keys[1:])
 
-    def protocol(self, split: str, chosen: str | None = None) -> str:
+    def protocol(self, split: str, tried: str | None = None) -> str:
         """As `LabelTally.protocol`, and what is chosen on the masks counted so far."""
         shares = " + ".join(f"{weight:g} x {kind}" for kind, weight in self.rule.weights.items())
         return (
-            f"fixed background rule{f'; {chosen}' if chosen else ', for which the run chooses nothing on masks'}; "
+            f"fixed background rule{f'; {tried}' if tried else ', for which the run chooses nothing on masks'}; "
             f"{self.stands_for} ({shares}) stands for the method; "
             f"oracle: best constant background, chosen on these {len(self.main.per_image):,} images of {split}"
         )

@@ -68,7 +68,7 @@ def read_coco_masks(path: Path, classes: Sequence[str]) -> dict[str, Callable[[]
         UserError: no such file, or not of COCO's form; later, an object cannot be drawn or is of no class.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {category["id"]: "_".join(category["name"].split()) for category in content["categories"]}
         objects: dict[int, list] = {image["id"]: [] for image in content["images"]}
         for annotation in content["annotations"]:

@@ -17,13 +17,13 @@ from sfc.report.run import Run, class_figures, step_figures
 from sfc.report.tables import (
     MEASURES,
     all_metrics,
-    chosen_on,
     class_columns,
     data_rows,
     differences,
     params_rows,
     set_names,
     side_by_side,
+    tried_on,
 )
 from sfc.report.vega_scripts import vega_scripts
 
@@ -76,7 +76,7 @@ def report_page(
         "steps": list(zip(steps, differences(steps, runs[0].name), strict=True)),
         "sets": set_names(steps, runs[0].params),
         "measured": any(figures.miou is not None for figures in steps),
-        "tuned": [(run.name, chosen_on(run)) for run in runs if chosen_on(run)],
+        "tuned": [(run.name, tried_on(run)) for run in runs if tried_on(run)],
         "overview": None if overview is None else chart(overview),
         "classes": runs[0].classes,
         "images": images,

@@ -30,10 +30,10 @@ def data_rows(prepare: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"split": split, **counts} for split, counts in prepare.items() if isinstance(counts, Mapping)]
 
 
-def chosen_on(run: Run) -> Mapping[str, int]:
-    """Split -> number of images on whose masks offsets were chosen, as `evaluate` wrote it; empty where none were."""
+def tried_on(run: Run) -> Mapping[str, int]:
+    """Split -> number of images on whose masks offsets were tried, as `evaluate` wrote it; empty where none were."""
     splits = (found for name, file in run.metrics.items() if name.startswith("evaluate_") for found in file.values())
-    return next((found["chosen_on_masks_of"] for found in splits if "chosen_on_masks_of" in found), {})
+    return next((found["tried_on_masks_of"] for found in splits if "tried_on_masks_of" in found), {})
 
 
 def set_names(figures: Iterable[StepFigures], params: Mapping[str, Any]) -> list[str]:

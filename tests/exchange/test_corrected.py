@@ -215,6 +215,13 @@ def test_objects_of_coco_are_drawn_in_their_order_crowds_too(folder, manifest):
     np.testing.assert_array_equal(read(folder, manifest)["a"], wanted)
 
 
+def test_an_annotation_file_may_begin_with_a_byte_order_mark(folder, manifest):
+    coco(folder, [annotation(8, polygon(0, 0, 6, 8))])
+    path = folder / "annotations" / "instances.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert (read(folder, manifest)["a"] == 2).sum() == 48
+
+
 def test_an_image_without_an_object_was_corrected_to_background(folder, manifest):
     coco(folder, [])
     assert not read(folder, manifest)["a"].any()

@@ -16,6 +16,7 @@ from sfc.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
 from sfc.params import load_params
 from stages.calibrate import main
+from tests.forked import wait_for
 from tests.offsets.conftest import CRF
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,27 @@ def test_masks_once_used_up_stay_so_and_come_first(project):
     assert {record.id for record in measured.records if not record.mask} == set(tuning())
 
 
+def test_a_few_masks_and_later_more_are_those_of_more_at_once(project):
+    """Once used up they stay so, and the next ones are of the classes that they show least."""
+    text = Path("params.yaml").read_text()
+    run("--masks", "4", "--offsets", "0.4")
+    at_once, files = set(tuning()), {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()}
+    Path("params.yaml").write_text(text)
+    Path("out/tuning.json").unlink()
+    for number in (1, 2, 4):
+        run("--masks", str(number), "--offsets", "0.4")
+        assert len(tuning()) == number
+    assert set(tuning()) == at_once
+    assert {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()} == files
+
+
+def test_new_masks_are_of_the_classes_that_those_used_up_show_least(project):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("tuning: []", "tuning: [im2, im3]"))  # both show a dog, one a cat
+    run("--masks", "3", "--offsets", "0.4")
+    assert tuning() == ["im2", "im3", "im0"]
+
+
 def test_masks_stay_used_up_where_one_of_the_two_lists_was_put_back(project):
     before = Path("params.yaml").read_text()
     run("--masks", "4", "--offsets", "0.4")
@@ -207,6 +229,21 @@ def test_what_is_not_sure_is_not_to_be_taken(project):
     assert "fusion.sfc.walk.bg_offset stays, too" in result.stdout
 
 
+@pytest.mark.parametrize("args", [("--masks", "3"), ("--images", "6")])
+def test_where_there_is_no_random_walk_it_is_not_named(project, args):
+    text = Path("params.yaml").read_text().replace("  refine: irn", "  refine: crf")
+    Path("params.yaml").write_text(text.replace("resamples: 50", "resamples: 0"))
+    said = run(*args, "--offsets", "0.2,0.9").stdout
+    assert "-S fusion.sfc.crf.bg_offset=" in said
+    assert "walk" not in said
+
+
+def test_where_there_is_no_random_walk_nothing_of_it_stays(project):
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("  refine: irn", "  refine: crf"))
+    said = run("--masks", "4", "--offsets", "0.39").stdout
+    assert said.splitlines()[-1] == "nothing to take: no offset is surely better than the present ones"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -227,7 +264,8 @@ def test_what_cannot_be_done_is_one_line_and_uses_nothing_up(project, args, mess
 def test_masks_that_are_missing_are_named(project):
     put_manifest([Record(**{**vars(r), "mask": r.mask if r.id in ("im0", "im5") else None}) for r in project])
     result = run("--masks", "3", code=1)
-    assert "1 training images have a class and a mask; draw masks of im1, im2, or lower --masks" in result.stderr
+    few = "1 training images have a class and a mask; draw masks of im2, im3, or lower --masks"
+    assert few in result.stderr  # both show a dog, im0 a cat
 
 
 def test_cams_that_do_not_fit_use_no_mask_up(project):
@@ -249,3 +287,36 @@ def test_images_without_a_class_are_refused(project):
         writer.write(record.id, [np.ones((2, 1, 2, 2), np.float32)])
     writer.finish()
     assert "no training image has a class, so there is no foreground to find" in run(code=1).stderr
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from stages import calibrate
+
+def held(*arguments):
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return shown(*arguments)
+
+shown, calibrate.write_sheets = calibrate.write_sheets, held
+main = calibrate.main
+"""
+
+
+def test_a_second_one_at_once_is_one_line_and_uses_nothing_up(project, tmp_path, forker):
+    Path("slow.py").write_text(SLOW)
+    first = forker.start(tmp_path, "slow", "--masks", "1", "--offsets", "0.4", SFC_WORKERS="1")
+    wait_for(lambda: Path("begun").exists() or first.poll() is not None)
+    assert first.poll() is None, first.said()
+    used = tuning()
+    message = f"Error: calibrate out/calibrate is at work in this folder already: process {first.pid} on "
+    assert run("--masks", "4", code=1).stderr.startswith(message)
+    assert tuning() == used
+    assert len(used) == 1
+    Path("go").touch()
+    assert first.wait() == 0
+    assert table()
+    assert not Path(".scratch").exists()

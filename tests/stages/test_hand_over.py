@@ -42,6 +42,13 @@ def run(*args, code=0):
     return done.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_may_begin_with_a_byte_order_mark(encoding):
+    Path("wanted.txt").write_text("b\n", encoding=encoding)
+    run("--to", "ultralytics", "--only", "wanted.txt", "--out", "b")
+    assert set(masks("b")) == {"b"}
+
+
 def masks(folder):
     return {path.stem: np.array(Image.open(path)) for path in Path(folder).rglob("*.png") if "masks" in path.parts}
 
@@ -111,4 +118,17 @@ def test_what_is_missing_is_one_line():
     assert run("--to", "voc", code=1).startswith("Error: out/pseudo_labels.zip: no such file; run the stage")
     with LabelArchiveWriter("out/pseudo_labels.zip") as writer:
         writer.write("strange", np.zeros(SIZE, np.uint8))
-    assert "image strange is not in out/manifest.csv" in run("--to", "voc", code=1)
+    whole = run("--to", "voc", code=1)
+    assert whole == "Error: out/pseudo_labels.zip: image strange is not in out/manifest.csv; make it again"
+    Path("ids.txt").write_text("strange\n")
+    assert run("--to", "voc", "--only", "ids.txt", code=1) == whole
+
+
+def test_a_list_may_leave_out_what_the_manifest_has_no_more():
+    """An archive older than the manifest, from which the wanted images are still whole."""
+    with LabelArchiveWriter("out/pseudo_labels.zip") as writer:
+        for id in ("a", "strange"):
+            writer.write(id, np.zeros(SIZE, np.uint8))
+    Path("ids.txt").write_text("a\n")
+    run("--to", "ultralytics", "--only", "ids.txt", "--out", "a")
+    assert set(masks("a")) == {"a"}

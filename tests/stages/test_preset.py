@@ -86,6 +86,13 @@ def test_writes_the_preset_and_prints_each_change(project):
     assert run("voc12_paper").stdout == ""  # a preset is no edit, though not committed
 
 
+def test_a_preset_may_begin_with_a_byte_order_mark(project):
+    Path("presets/mine.yaml").write_text("# Mine.\ntrain_cam:\n  lr: 0.2\n", encoding="utf-8-sig")
+    run("mine")
+    assert project.read_text().startswith("# Mine.\n")
+    assert read_yaml(project.read_text(), source="params.yaml")["train_cam"]["lr"] == 0.2
+
+
 def test_where_the_equations_are_undefined_the_presets_of_voc_do_as_released():
     for path in PRESETS:
         params = params_of(path.stem)
