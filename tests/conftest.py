@@ -19,6 +19,11 @@ def pytest_addoption(parser):
         default=str(ROOT.parent / "shared" / "golden"),
         help="folder with the inputs and outputs of the public implementations (*.npz)",
     )
+    parser.addoption(
+        "--photographs",
+        default=str(ROOT.parent / "shared" / "real" / "VOC2012" / "JPEGImages"),
+        help="folder with photographs (*.jpg), as those of PASCAL VOC",
+    )
     parser.addoption("--kills", type=int, default=20, help="how often tests/pipeline/test_kills.py kills a stage")
     parser.addoption("--damages", type=int, default=60, help="how many damages tests/pipeline/test_damage.py does")
     parser.addoption("--attack-seed", type=int, default=0, help="which kills and damages, and when")
@@ -43,6 +48,13 @@ def golden(request):
         return np.load(folder / f"{name}.npz", allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def photographs(request):
+    """The photographs at hand, by name."""
+    folder = Path(request.config.getoption("--photographs"))
+    return sorted(folder.glob("*.jpg")) or pytest.skip(f"no photographs in {folder}; name their folder: --photographs")
 
 
 @pytest.fixture(scope="session")

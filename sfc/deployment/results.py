@@ -30,8 +30,10 @@ def overlay_path(id: str) -> str:
 
 
 def heat_map_path(id: str, name: str) -> str:
-    """Of the heat map of a class."""
-    return f"{HEAT_MAPS}/{id}.{name.replace('/', '_')}.jpg"
+    """Of the heat map of a class; `%`, `/` and `.` in its name become `%25`, `%2F` and `%2E`, so no two share one."""
+    for character in "%/.":  # the dot, as class b.c of image a is not class c of image a.b
+        name = name.replace(character, f"%{ord(character):02X}")
+    return f"{HEAT_MAPS}/{id}.{name}.jpg"
 
 
 def heading(classes: Sequence[str]) -> Row:
@@ -40,10 +42,10 @@ def heading(classes: Sequence[str]) -> Row:
 
 
 def row_of(id: str, image: Path, label: np.ndarray, classes: Sequence[str]) -> Row:
-    """The row of an image whose label map is (H, W) uint8."""
+    """The row of an image whose label map is (H, W) uint8; its path is absolute, as it is read in other folders."""
     counts = np.bincount(label.ravel(), minlength=1 + len(classes)).tolist()
     measures = (text for count in counts for text in (str(count), str(round(count / label.size, 6))))
-    return [image.as_posix(), label_path(id), overlay_path(id), *map(str, label.shape), *measures]
+    return [image.absolute().as_posix(), label_path(id), overlay_path(id), *map(str, label.shape), *measures]
 
 
 def table_bytes(rows: Iterable[Row]) -> bytes:
@@ -86,6 +88,8 @@ def read_rows(folder: Path, classes: Sequence[str]) -> dict[str, Row]:
 def check_images(folder: Path, images: Mapping[str, Path], rows: Mapping[str, Row]) -> None:
     """Raise UserError if results of these images would take the place of what is none of theirs.
 
+    Whose they are the row's path says: of an image that is gone, too, and one that is not absolute is nobody's.
+
     Args:
         images: id -> file.
         rows: as `read_rows` gives them.
@@ -102,11 +106,18 @@ def check_images(folder: Path, images: Mapping[str, Path], rows: Mapping[str, Ro
         here = os.path.realpath(path)
         if here.startswith(inside):
             raise UserError(f"{path}: lies where results go; name another folder by --out")
-        if (row := rows.get(label_path(id))) and os.path.exists(row[0]) and os.path.realpath(row[0]) != here:
+        row = rows.get(label_path(id))
+        if row and not (os.path.isabs(row[0]) and os.path.realpath(row[0]) == here):
             raise UserError(
-                f"{folder / row[1]} is the result of {row[0]}, and that of {path} would replace it; name another "
-                "folder by --out"
+                f"{folder / row[1]} is the result of {_as_known(row[0])}, and that of {path} would replace it; name "
+                "another folder by --out, or delete that label map"
             )
+
+
+def _as_known(image: str) -> str:
+    if not os.path.isabs(image):
+        return f"{image} (of an unknown folder)"
+    return image if os.path.exists(image) else f"{image} (gone)"
 
 
 def table_rows(images: Mapping[str, Path], rows: Mapping[str, Row]) -> list[Row]:

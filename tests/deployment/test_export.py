@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sfc.data.images import resize_image, scaled_size
+from sfc.data.images import image_size, resize_image, scaled_size
+from sfc.data.manifest import Record
 from sfc.deployment.export import (
     WholeImages,
     as_pillow_resizes,
@@ -25,6 +26,7 @@ from sfc.deployment.exported import LABELS, ExportedModel
 from sfc.errors import UserError
 from sfc.model_file import SEGMENTATION, ModelFacts
 from sfc.segmentation.deeplab import DeepLabV2
+from sfc.segmentation.inference import labels_of, predict_labels
 from sfc.segmentation.largefov import LargeFOV
 from tests.data.folder import record
 
@@ -90,9 +92,10 @@ def quiet():
 
 @pytest.fixture(scope="module", params=list(CASES))
 def case(request, tmp_path_factory, quiet):
-    """Folder with a.onnx, b.onnx and a.pt2; what the network itself gives of all images; and how it looks at them."""
+    """Folder with a.onnx, b.onnx and a.pt2; what the network itself gives of all images; how it looks at them; it."""
     build, image_scale, look = CASES[request.param]
-    folder, whole = tmp_path_factory.mktemp("export"), WholeImages(build(image_scale), **look)
+    folder, network = tmp_path_factory.mktemp("export"), build(image_scale)
+    whole = WholeImages(network, **look)
     with torch.no_grad():
         wanted = [[part.numpy() for part in whole.eval()(torch.from_numpy(batch))] for batch in images()]
     program, known = exported(build(image_scale), **look), metadata(FACTS, **look)
@@ -100,11 +103,11 @@ def case(request, tmp_path_factory, quiet):
     write_pt2(program, folder / "a.pt2", known)
     if request.param == "largefov":
         write_onnx(exported(build(image_scale), **look), folder / "b.onnx", known)
-    return folder, wanted, look
+    return folder, wanted, look, network
 
 
 def test_onnx_gives_the_labels_and_logits_of_the_network(case):
-    folder, wanted, look = case
+    folder, wanted, look, _ = case
     model = ExportedModel(folder / "a.onnx", CPU)
     assert model.facts == FACTS
     assert {"scales": model.scales, "merge": model.merge, "flip": model.flip} == look
@@ -118,8 +121,24 @@ def test_onnx_gives_the_labels_and_logits_of_the_network(case):
     assert all(len(np.unique(labels)) == 3 for _, labels in wanted[:-2])  # the scenes'
 
 
+def test_onnx_gives_the_labels_of_photographs(case, photographs):
+    """Of each, against the network as `segment` and `predict` run it in 32-bit numbers."""
+    folder, *_, network = case
+    model, apart = ExportedModel(folder / "a.onnx", CPU), {}
+    chosen = photographs[:: max(1, len(photographs) // 6)][:6]
+    of = [Record(path.stem, "", path, None, *image_size(path), (), "", "") for path in chosen]
+    look = {"scales": model.scales, "merge": model.merge, "flip": model.flip, "precision": "fp32", "device": CPU}
+    wanted = dict(predict_labels(network, [[record] for record in of], **look, crf=None, workers=0))
+    rows = model.rows(of, workers=0, broken=lambda record, error: pytest.fail(str(error)))
+    for id, labels in labels_of(rows, align_corners=False, crf=None, known=False, workers=0):
+        apart[id] = (labels != wanted[id]).mean()
+    assert len(apart) == len(of)
+    assert max(apart.values()) <= 0.001, apart
+    assert all(len(np.unique(labels)) > 1 for labels in wanted.values())
+
+
 def test_pt2_gives_the_labels_of_the_network(case):
-    folder, wanted, _ = case
+    folder, wanted, *_ = case
     extra = {"sfc": ""}
     module = torch.export.load(folder / "a.pt2", extra_files=extra).module()
     assert extra["sfc"] == FACTS.to_json()

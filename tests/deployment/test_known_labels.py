@@ -36,6 +36,15 @@ def test_an_image_by_every_name(name):
     assert table(f"image,classes\n{name},dog cat\n") == {"sub/b": (0, 1)}
 
 
+def test_of_several_names_the_one_that_says_most_decides():
+    known = [("in/sub/b.jpg", "cat"), ("sub/b", "dog"), ("b.jpg", "polar_bear"), ("b", "cat dog")]
+    wanted = [(0,), (1,), (2,), (0, 1)]
+    for first, shown in enumerate(wanted):
+        rows = [f"{name},{classes}\n" for name, classes in known[first:]]
+        for text in ("".join(rows), "".join(reversed(rows))):
+            assert table(f"image,classes\n{text}") == {"sub/b": shown}
+
+
 def test_tables_as_the_readers_and_the_manifest_have_them():
     assert table("image_id,split,classes\na,train,dog\nb,val,\n") == {"a": (1,), "sub/b": ()}
     assert table("id,image,classes\nx,in/a.png,cat\n", "manifest.csv") == {"a": (0,)}

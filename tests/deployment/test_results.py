@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfc.deployment.results import check_images, heading, read_rows, row_of, table_bytes, table_rows
+from sfc.deployment.results import (
+    check_images,
+    heading,
+    heat_map_path,
+    read_rows,
+    row_of,
+    table_bytes,
+    table_rows,
+)
 from sfc.errors import UserError
 
 CLASSES = ("cat", "dog")
@@ -29,10 +37,10 @@ def write(*ids, end=b"", label=LABEL):
     return rows
 
 
-def test_a_row():
+def test_a_row(folder):
     (row,) = write("sub/a")
     found = dict(zip(heading(CLASSES), row, strict=True))
-    about = {"image": "in/sub/a.jpg", "label_map": "labels/sub/a.png", "overlay": "overlays/sub/a.jpg"}
+    about = {"image": f"{folder}/in/sub/a.jpg", "label_map": "labels/sub/a.png", "overlay": "overlays/sub/a.jpg"}
     assert found == {
         **about,
         **{"height": "2", "width": "3", "background_pixels": "3", "background_share": "0.5"},
@@ -91,21 +99,68 @@ def test_other_tables_are_refused(content, message):
         read_rows(Path("o"), CLASSES)
 
 
-def test_no_result_takes_the_place_of_what_is_another():
-    images = {"a": Path("in/a.jpg")}
+@pytest.fixture
+def other(folder):
+    """Another photograph of the name a.jpg, in a folder of its own."""
+    path = folder / "other/in/a.jpg"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def test_an_image_takes_its_own_place_from_any_folder_and_by_any_path(folder, monkeypatch):
+    write("a")
+    Path("linked").symlink_to("in")
+    for path in ("in/a.jpg", "in/../in/a.jpg", "linked/a.jpg", folder / "in/a.jpg"):
+        check_images(Path("o"), {"a": Path(path)}, read_rows(Path("o"), CLASSES))
+    monkeypatch.chdir("in")
+    check_images(Path("../o"), {"a": Path("a.jpg")}, read_rows(Path("../o"), CLASSES))
+
+
+def test_no_result_takes_the_place_of_another_images(folder, other, monkeypatch):
     write("a")
     rows = read_rows(Path("o"), CLASSES)
-    check_images(Path("o"), images, rows)
-    check_images(Path("o"), {"a": Path("in/../in/a.jpg").absolute()}, rows)
-    other = Path("other/a.jpg")
-    other.parent.mkdir()
-    other.touch()
-    with pytest.raises(UserError, match=r"^o/labels/a.png is the result of in/a.jpg, and that of other/a.jpg would"):
-        check_images(Path("o"), {"a": other}, rows)
-    Path("in/a.jpg").rename("in/moved.jpg")
-    check_images(Path("o"), {"a": other}, rows)
-    with pytest.raises(UserError, match=r"^o/labels/a.png: lies where results go"):
-        check_images(Path("o"), {"a": Path("o/labels/a.png")}, rows)
-    Path("o/segments.csv").unlink()
-    with pytest.raises(UserError, match=r"^o/labels: holds files, and no segments.csv says that they are results"):
-        check_images(Path("o"), images, {})
+    said = f"^o/labels/a.png is the result of {folder}/in/a.jpg, and that of other/in/a.jpg would replace it; name"
+    with pytest.raises(UserError, match=said):
+        check_images(Path("o"), {"a": Path("other/in/a.jpg")}, rows)
+    monkeypatch.chdir("other")  # where the path from the working directory is the same
+    with pytest.raises(UserError, match=f"is the result of {folder}/in/a.jpg, and that of in/a.jpg would replace it"):
+        check_images(folder / "o", {"a": Path("in/a.jpg")}, rows)
+
+
+def test_results_of_an_image_that_is_gone_are_not_replaced_until_they_are_deleted(folder, other):
+    write("a")
+    Path("in/a.jpg").unlink()
+    said = rf"is the result of {folder}/in/a.jpg \(gone\), and that of .* by --out, or delete that label map$"
+    with pytest.raises(UserError, match=said):
+        check_images(Path("o"), {"a": other}, read_rows(Path("o"), CLASSES))
+    Path("o/labels/a.png").unlink()
+    check_images(Path("o"), {"a": other}, read_rows(Path("o"), CLASSES))
+
+
+def test_a_row_that_does_not_say_in_which_folder_its_image_lies_is_no_images(folder):
+    (row,) = write("a")
+    rows = {row[1]: ["in/a.jpg", *row[1:]]}
+    with pytest.raises(UserError, match=r"is the result of in/a.jpg \(of an unknown folder\), and that of in/a.jpg"):
+        check_images(Path("o"), {"a": Path("in/a.jpg")}, rows)
+
+
+@pytest.mark.parametrize("name", ["labels", "overlays", "heat_maps"])
+def test_no_result_takes_the_place_of_what_is_no_result(name):
+    write("a")
+    rows = read_rows(Path("o"), CLASSES)
+    Path(f"o/{name}").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=f"^o/{name}/a.png: lies where results go"):
+        check_images(Path("o"), {"a": Path(f"o/{name}/a.png")}, rows)
+    Path(f"mine/{name}").mkdir(parents=True)
+    check_images(Path("mine"), {"a": Path("in/a.jpg")}, {})
+    Path(f"mine/{name}/x").touch()
+    with pytest.raises(UserError, match=f"^mine/{name}: holds files, and no segments.csv says that they are results"):
+        check_images(Path("mine"), {"a": Path("in/a.jpg")}, {})
+
+
+def test_heat_maps_have_files_of_their_own():
+    of = [("x", name) for name in ("a/b", "a_b", "a%2Fb", "a.b", "b", ".b", "/b")] + [("x.a", "b"), ("x/a", "b")]
+    assert len({heat_map_path(*one) for one in of}) == len(of)
+    assert heat_map_path("sub/x", "polar bear") == "heat_maps/sub/x.polar bear.jpg"
+    assert all("/" not in heat_map_path("x", name).removeprefix("heat_maps/") for _, name in of)

@@ -268,6 +268,18 @@ def test_masks_that_are_missing_are_named(project):
     assert few in result.stderr  # both show a dog, im0 a cat
 
 
+def test_a_place_that_takes_no_results_uses_no_mask_up(project):
+    before = Path("params.yaml").read_bytes()
+    Path("out/calibrate").write_text("mine")
+    (line,) = run("--masks", "2", "--offsets", "0.4", code=1).stderr.splitlines()
+    assert line.startswith(
+        "Error: out/calibrate: cannot be a folder (a file lies there); remove it, or write elsewhere"
+    )
+    assert Path("params.yaml").read_bytes() == before
+    assert not Path("out/tuning.json").exists()
+    assert Path("out/calibrate").read_text() == "mine"
+
+
 def test_cams_that_do_not_fit_use_no_mask_up(project):
     index = json.loads(Path("out/cams/index.json").read_text())
     Path("out/cams/index.json").write_text(json.dumps(index | {"ids": [f"x{i}" for i in range(8)]}))

@@ -158,7 +158,9 @@ def test_a_fault_of_ours_is_not_blamed_on_a_file(project, monkeypatch, where):
         ("metrics", "metrics: cannot be written (a folder lies there)"),
     ],
 )
-def test_a_place_that_takes_no_page(project, out, message):
+def test_a_place_that_takes_no_page_is_told_before_any_work(project, monkeypatch, out, message):
+    for work in ("workspace", "read_run", "filled_plots", "report_page"):
+        monkeypatch.setattr(report, work, None)
     assert run("--out", out, code=1).startswith(f"Error: {message}")
 
 
