@@ -64,6 +64,8 @@ def test_faults_of_a_table_are_one_line(text, message):
         ("in", "--labels: 'in' is neither a file nor a class; the model knows cat, dog, polar_bear"),
         ("cot", "--labels: 'cot' is neither a file nor a class; did you mean cat?"),
         ("cat,cow", "--labels: 'cow' is no class; "),
+        ("background", "--labels: 'background' is always there; name classes beside it, or none for all"),
+        ("cat,background", "--labels: 'background' is always there; "),
         (",".join(["cat"] * 100 + ["cow"]), "--labels: 'cow' is no class; "),
         (",", "--labels: ',' names no class; the model knows cat, dog, polar_bear"),
         ("", "--labels: '' names no class; the model knows cat, dog, polar_bear"),

@@ -162,6 +162,14 @@ def test_a_place_that_takes_no_page(project, out, message):
     assert run("--out", out, code=1).startswith(f"Error: {message}")
 
 
+def test_outside_a_clone_is_one_line(project):
+    (project / "dvc.yaml").unlink()
+    said = "dvc.yaml: no such file; the report shows the plots that it names, so run it in a clone, docs/install.md"
+    assert run(code=1) == f"Error: {said}\n"
+    (project / "dvc.yaml").mkdir()
+    assert run(code=1) == "Error: dvc.yaml: Is a directory\n"
+
+
 def test_nothing_run_yet_is_one_line(project):
     (project / "out/label_stats.csv").unlink()
     assert "this run: no metrics or no out/label_stats.csv; run `dvc repro`" in run(code=1)
