@@ -33,9 +33,11 @@ REPORT, COMPARISON = "out/report.html", "out/comparison.html"
     writes=f"{REPORT}; of EXP {COMPARISON}",
 )
 def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Params, AllParams()]) -> str:
+    if "" in experiments:
+        raise UserError("EXP: '' names nothing; is a variable of the shell not set?")
     if not Path("dvc.yaml").exists():
         raise UserError(
-            "dvc.yaml: no such file; the report shows the plots that it names, so run it in a clone, docs/install.md"
+            "dvc.yaml: no such file; the report shows the plots that it names: run it in a clone, see docs/install.md"
         )
     pipeline = read_yaml(read_text("dvc.yaml"), source="dvc.yaml")
     names = [WORKSPACE, *experiments] if len(experiments) == 1 else list(dict.fromkeys(experiments))

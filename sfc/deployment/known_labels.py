@@ -69,6 +69,7 @@ class KnownLabels:
         for line, name, names in self.rows:
             for unknown in (name for name in names if name not in classes):
                 hint = nearest(unknown, classes, otherwise=f"the model knows {', '.join(classes)}")
+                hint = "; it is always there, leave it out" if unknown == BACKGROUND else hint
                 raise UserError(f"{table}: line {line}: unknown class {unknown!r}{hint}")
             shown = class_indices(names, classes)
             name = name.replace("\\", "/")

@@ -46,6 +46,10 @@ def test_tables_as_the_readers_and_the_manifest_have_them():
     ("text", "message"),
     [
         ("image,classes\na,dgo\n", "in/labels.csv: line 2: unknown class 'dgo'; did you mean dog?"),
+        (
+            "image,classes\na,background\n",
+            "in/labels.csv: line 2: unknown class 'background'; it is always there",
+        ),
         ("image,classes\na,dog\na,cat\n", "in/labels.csv: line 3: a stands in the table with other classes already"),
         ("file,classes\na,dog\n", "in/labels.csv: column image is missing"),
     ],

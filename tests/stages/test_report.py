@@ -164,7 +164,7 @@ def test_a_place_that_takes_no_page(project, out, message):
 
 def test_outside_a_clone_is_one_line(project):
     (project / "dvc.yaml").unlink()
-    said = "dvc.yaml: no such file; the report shows the plots that it names, so run it in a clone, docs/install.md"
+    said = "dvc.yaml: no such file; the report shows the plots that it names: run it in a clone, see docs/install.md"
     assert run(code=1) == f"Error: {said}\n"
     (project / "dvc.yaml").mkdir()
     assert run(code=1) == "Error: dvc.yaml: Is a directory\n"
@@ -180,6 +180,7 @@ def test_experiments_that_are_not_there(project):
     output = run("nosuch", code=1)
     assert output.startswith("Error: nosuch: unknown Git revision 'nosuch'; `dvc exp show` lists the experiments")
     assert "HEAD is named twice" in run("HEAD", "HEAD", code=1)
+    assert run("HEAD", "", code=1) == "Error: EXP: '' names nothing; is a variable of the shell not set?\n"
 
 
 def test_a_commit_beside_the_workspace(project):
