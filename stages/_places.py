@@ -1,4 +1,4 @@
-"""Whether files can be written to a place: asked without a trace, before time is spent on what they will hold."""
+"""Places that a person names, and whether files can be written there: asked without a trace, before time is spent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import errno
 import os
 from pathlib import Path
 
+import click
+
 from sfc.errors import UserError
 from sfc.storage import storage_line
+
+
+class GivenPath(click.Path):
+    """A path on the command line, of which an empty one would be the present folder."""
+
+    def convert(self, value, param, ctx):
+        if not os.fspath(value):
+            raise click.ClickException(f"{param.opts[0]}: '' is no path; is a variable of the shell not set?")
+        return super().convert(value, param, ctx)
 
 
 def check_file(path: Path) -> None:

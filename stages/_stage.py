@@ -164,16 +164,22 @@ def output(path: str | Path) -> Iterator[Path]:
     name = path.name if len(os.fsencode(path.name)) < _LONG else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     temporary = path.with_name(f".{name}.{os.getpid()}.partial{path.suffix}")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(name)}.*partial{path.suffix}") if alone() else ():
-            _remove(left)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(f".{glob.escape(name)}.*partial{path.suffix}") if alone() else ():
+                _remove(left)
             yield temporary
             if temporary.is_dir():
                 _remove(path)
             else:
                 refuse_folder(path)
             os.replace(temporary, path)
+        except FileNotFoundError as error:
+            made = error.filename and Path(os.fsdecode(error.filename))
+            if made not in (temporary, *path.parents):
+                raise
+            refused = f"nothing can be made in {made.parent}"  # as in /proc
+            raise UserError(f"{path}: cannot be written ({refused}); write elsewhere") from None
         finally:
             _remove(temporary)
 

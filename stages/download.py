@@ -15,6 +15,7 @@ from torchvision.datasets import SBDataset, VOCSegmentation
 
 from sfc.errors import UserError
 from stages._errors import errors_as_lines
+from stages._places import GivenPath
 
 # what torchvision moves from SBD's archive to its folder, in that order
 _SBD_PARTS = ("cls", "img", "inst", "train.txt", "val.txt")
@@ -26,7 +27,7 @@ _TIMEOUT = 60  # seconds without a byte: torchvision would wait for ever
 @click.option(
     "--root",
     default="datasets/voc12",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Folder of its own to put it in [datasets/voc12].",
 )
 @click.option("--sbd", is_flag=True, help="Also the Semantic Boundaries Dataset: VOC's augmented masks.")

@@ -10,7 +10,7 @@ from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
-from stages._places import check_file
+from stages._places import GivenPath, check_file
 from stages._stage import output, say
 from stages._use import look, look_options, scales_line, source_line
 
@@ -20,10 +20,10 @@ WRITERS = {"onnx": write_onnx, "pt2": write_pt2}
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--format", "form", type=click.Choice(list(WRITERS)), default="onnx", show_default=True)
 @click.option(
-    "--model", type=click.Path(path_type=Path), default="out/seg.safetensors", show_default=True, help="By train_seg."
+    "--model", type=GivenPath(path_type=Path), default="out/seg.safetensors", show_default=True, help="By train_seg."
 )
 @click.option(
-    "--to", "target", type=click.Path(path_type=Path, readable=False), help="[the model's name, .onnx or .pt2]"
+    "--to", "target", type=GivenPath(path_type=Path, readable=False), help="[the model's name, .onnx or .pt2]"
 )
 @look_options("predict in params.yaml")
 def main(form, model, target, scales, flip) -> None:

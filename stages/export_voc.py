@@ -12,7 +12,7 @@ from sfc.label_archive import LabelArchive
 from sfc.readers.voc import VOC_CLASSES
 from sfc.voc_results import FOLDER, write_voc_results
 from stages._command import writing_alone
-from stages._places import check_file
+from stages._places import GivenPath, check_file
 from stages._stage import output, progress
 
 
@@ -20,7 +20,7 @@ from stages._stage import output, progress
 @click.option(
     "--to",
     "target",
-    type=click.Path(path_type=Path, readable=False),
+    type=GivenPath(path_type=Path, readable=False),
     default="out/voc_results.tar.gz",
     show_default=True,
     help="The archive to write.",

@@ -16,10 +16,11 @@ from sfc.errors import UserError, refuse
 from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchive
 from stages._command import writing_alone
-from stages._places import check_file, check_folder
+from stages._places import GivenPath, check_file, check_folder
 from stages._stage import output, progress
 
 PATHS = {"pseudo_labels": "out/pseudo_labels.zip", "predictions": "out/predictions.zip", "crf": "out/crf.zip"}
+_LONG = 40  # characters: enough to know a line by
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: equal labels are equal bytes
 
 
@@ -34,14 +35,14 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: equal labels are eq
 )
 @click.option(
     "--only",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=GivenPath(path_type=Path, dir_okay=False),
     help="A text file of image ids, one a line: these alone, in this order.",
 )
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path, readable=False),
-    help="The folder to write, or the archive if it ends in .zip.  [default: out/hand_over/TOOL]",
+    type=GivenPath(path_type=Path, readable=False),
+    help="The folder to write, or the archive if it ends in .zip.  [default: out/hand_over/ and the name after --to]",
 )
 def main(tool: str, product: str, only: Path | None, target: Path | None) -> None:
     """Write pseudo-labels or predictions with their images as another tool reads them.
@@ -78,7 +79,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
 def _records(archive: LabelArchive, known: dict[str, Record], only: Path | None) -> list[Record]:
     """Of the images that the archive covers, those that are wanted."""
     ids = archive.ids if only is None else _listed(only)
-    refuse(f"--only {only}", [f"no label map of image {id} in {archive.path}" for id in ids if id not in archive])
+    refuse(f"--only {only}", [_unknown(id, archive) for id in ids if id not in archive])
     strangers = [id for id in ids if id not in known]
     refuse(str(archive.path), [f"image {id} is not in out/manifest.csv; make it again" for id in strangers])
     return [known[id] for id in ids]
@@ -92,6 +93,12 @@ def _listed(only: Path) -> list[str]:
     if not ids:
         raise UserError(f"--only {only}: names no image")
     return ids
+
+
+def _unknown(line: str, archive: LabelArchive) -> str:
+    shown = line if len(line) <= _LONG else f"{line[:_LONG]}..."
+    hint = "; a list has nothing but an image id on each line" if "," in line else ""  # a row of a table
+    return f"no label map of image {shown} in {archive.path}{hint}"
 
 
 class _Counted:

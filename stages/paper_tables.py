@@ -20,7 +20,7 @@ from stages._copies import REMEDY, reaches_copies
 from stages._errors import errors_as_lines
 from stages._facts import Facts, changed, read_params, value
 from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
-from stages._places import check_file
+from stages._places import GivenPath, check_file
 from stages._stage import output, say
 
 SEED = "train_cam.random_seed"
@@ -47,7 +47,7 @@ class Run:
 @click.option("--products", metavar="cam,crf,...", help=f"With --main: what to measure of {', '.join(PRODUCTS)}.")
 @click.option("--jobs", type=click.IntRange(1), help="Experiments at a time  [default: one a GPU, or one]")
 @click.option(
-    "--out", type=click.Path(path_type=Path, readable=False), help="Markdown file; the CSV beside it has its name."
+    "--out", type=GivenPath(path_type=Path, readable=False), help="Markdown file; the CSV beside it has its name."
 )
 @click.option("--dry-run", is_flag=True, help="List the experiments and their state; queue and write nothing.")
 def main(seeds, tables, main_results, products, jobs, out, dry_run) -> None:

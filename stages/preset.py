@@ -51,6 +51,9 @@ def main(name: str | None, force: bool) -> None:
         old, new = _old_values(), flat(values)
         with output(PARAMS) as path:
             path.write_bytes(text.encode())
+    if not old:
+        click.echo(f"params.yaml is now the preset {name}, of {len(new)} params", err=True)
+        return
     changes = [key for key in {**new, **old} if old.get(key, ABSENT) != new.get(key, ABSENT)]
     for key in changes:
         click.echo(f"{key}: {shown(old.get(key, ABSENT))} -> {shown(new.get(key, ABSENT))}")

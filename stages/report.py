@@ -12,7 +12,7 @@ from sfc.errors import UserError
 from sfc.params import Params, read_text, read_yaml
 from sfc.report.page import report_page
 from stages._paper import PRODUCTS
-from stages._places import check_file
+from stages._places import GivenPath, check_file
 from stages._plots import filled_plots
 from stages._presets import flat, preset_paths, preset_text
 from stages._runs import WORKSPACE, read_run, revision, workspace
@@ -23,9 +23,7 @@ REPORT, COMPARISON = "out/report.html", "out/comparison.html"
 
 
 @click.argument("experiments", nargs=-1, metavar="[EXP]...")
-@click.option(
-    "--out", type=click.Path(path_type=Path, readable=False), help=f"[default: {REPORT}; of EXP {COMPARISON}]"
-)
+@click.option("--out", type=GivenPath(path_type=Path, readable=False), help=f"[default: {REPORT}; of EXP {COMPARISON}]")
 @stage(
     "Write the report of the workspace, or compare experiments.\n\n"
     "EXP is the name of an experiment, a branch, a tag or a commit, or `workspace`; a single one is compared with the "
@@ -35,6 +33,12 @@ REPORT, COMPARISON = "out/report.html", "out/comparison.html"
     writes=f"{REPORT}; of EXP {COMPARISON}",
 )
 def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Params, AllParams()]) -> str:
+    if "" in experiments:
+        raise UserError("EXP: '' names nothing; is a variable of the shell not set?")
+    if not Path("dvc.yaml").exists():
+        raise UserError(
+            "dvc.yaml: no such file; the report shows the plots that it names: run it in a clone, see docs/install.md"
+        )
     pipeline = read_yaml(read_text("dvc.yaml"), source="dvc.yaml")
     names = [WORKSPACE, *experiments] if len(experiments) == 1 else list(dict.fromkeys(experiments))
     if len(experiments) > 1 and len(names) == 1:

@@ -31,6 +31,7 @@ from sfc.segmentation.inference import labels_of, predict_labels
 from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
 from stages._ending import Ended
+from stages._places import GivenPath
 from stages._results import ImageError, Results
 from stages._stage import device, progress, say, workers
 from stages._text import counted, per_second
@@ -70,8 +71,8 @@ class _Model:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path, readable=False), help="Results.")
-@click.option("--model", type=click.Path(path_type=Path), help="[out/seg.safetensors; with --cam out/cam.safetensors]")
+@click.option("--out", "folder", required=True, type=GivenPath(path_type=Path, readable=False), help="Results.")
+@click.option("--model", type=GivenPath(path_type=Path), help="[out/seg.safetensors; with --cam out/cam.safetensors]")
 @click.option("--cam", is_flag=True, help="By the CAM network, with heat maps; needs --labels.")
 @click.option(
     "--labels", help="Only these classes: names with commas between, or a table with the columns image and classes."

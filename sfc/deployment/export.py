@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -127,11 +128,17 @@ def write_pt2(program: torch.export.ExportedProgram, path: Path, known: dict[str
     but the smallest, of which a scale leaves a single cell.
 
     Raises:
-        UserError: torch cannot write the graph.
+        UserError: torch cannot serialise the graph.
     """
     program._guards_code.clear()  # there is no public way to leave them out
+    content = io.BytesIO()  # torch's own writer ends the process where a disk is full
     try:
-        torch.export.save(program, path, extra_files=dict(known))
+        with warnings.catch_warnings():  # of weights that lie in one storage, as safetensors reads them
+            warnings.filterwarnings("ignore", "No complete tensor found in the group", UserWarning)
+            torch.export.save(program, content, extra_files=dict(known))
+    except MemoryError:
+        raise
     except Exception as error:  # of the serialiser: which operators it knows changes between versions of torch
         reason = str(error).splitlines()[0]
         raise UserError(f"torch {torch.__version__} cannot write this model as pt2 ({reason}); export onnx") from None
+    path.write_bytes(content.getbuffer())

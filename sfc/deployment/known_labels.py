@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfc.data.manifest import BACKGROUND
 from sfc.errors import UserError, nearest
 from sfc.label_table import class_indices, composed, read_cells, split_names
 
@@ -54,6 +55,8 @@ class KnownLabels:
         if not self.names:
             raise UserError(f"--labels: {self.text!r} names no class; {known}")
         for name in self.names:
+            if name == BACKGROUND:
+                raise UserError("--labels: 'background' is always there; name classes beside it, or none for all")
             if name not in classes:
                 alone = self.text.strip() == name
                 what = f"{name!r} is neither a file nor a class" if alone else f"{name!r} is no class"
@@ -66,6 +69,7 @@ class KnownLabels:
         for line, name, names in self.rows:
             for unknown in (name for name in names if name not in classes):
                 hint = nearest(unknown, classes, otherwise=f"the model knows {', '.join(classes)}")
+                hint = "; it is always there, leave it out" if unknown == BACKGROUND else hint
                 raise UserError(f"{table}: line {line}: unknown class {unknown!r}{hint}")
             shown = class_indices(names, classes)
             name = name.replace("\\", "/")

@@ -59,6 +59,8 @@ def _told_apart(named: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Path]]
 
 def _images_of(source: str) -> Iterator[tuple[str, Path]]:
     path = Path(source)
+    if not source:
+        raise UserError("SOURCE: '' names nothing; is a variable of the shell not set?")
     if os.path.isdir(source):
         yield from _below(path, path.rglob("*"), source)
     elif os.path.isfile(source) and path.suffix.lower() == ".txt":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from sfc.data.images import read_content
 from sfc.data.manifest import Record
-from sfc.errors import UserError
 
 
 def copy_image(record: Record, folder: Path) -> str:
-    """Copy the image of a record into `folder` as ID.suffix and return that name; UserError if it cannot be read."""
+    """Copy the image of a record into `folder` as ID.suffix and return that name.
+
+    Raises:
+        UserError: the image cannot be read.
+        OSError: the copy cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{record.id}{record.image.suffix}"
-    try:
-        shutil.copyfile(record.image, folder / name)
-    except OSError as error:
-        raise UserError(f"{record.image}: cannot be copied ({error.strerror})") from None
+    (folder / name).write_bytes(read_content(record.image))
     return name

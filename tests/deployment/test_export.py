@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,6 +145,16 @@ def test_pt2_gives_the_labels_of_the_network(case):
     assert extra["sfc"] == FACTS.to_json()
     for batch, (_, labels) in zip(images(), wanted, strict=True):
         assert (module(torch.from_numpy(batch))[1].numpy() == labels).mean() >= 0.999
+
+
+def test_memory_that_runs_out_is_not_the_serialisers_fault(monkeypatch, tmp_path):
+    def save(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(torch.export, "save", save)
+    with pytest.raises(MemoryError):
+        write_pt2(SimpleNamespace(_guards_code=[]), tmp_path / "a.pt2", {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_models_are_equal_bytes_that_name_no_path(case):

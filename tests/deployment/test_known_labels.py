@@ -55,6 +55,10 @@ def test_tables_as_the_readers_and_the_manifest_have_them():
     ("text", "message"),
     [
         ("image,classes\na,dgo\n", "in/labels.csv: line 2: unknown class 'dgo'; did you mean dog?"),
+        (
+            "image,classes\na,background\n",
+            "in/labels.csv: line 2: unknown class 'background'; it is always there",
+        ),
         ("image,classes\na,dog\na,cat\n", "in/labels.csv: line 3: a stands in the table with other classes already"),
         ("file,classes\na,dog\n", "in/labels.csv: column image is missing"),
     ],
@@ -73,6 +77,8 @@ def test_faults_of_a_table_are_one_line(text, message):
         ("in", "--labels: 'in' is neither a file nor a class; the model knows cat, dog, polar_bear"),
         ("cot", "--labels: 'cot' is neither a file nor a class; did you mean cat?"),
         ("cat,cow", "--labels: 'cow' is no class; "),
+        ("background", "--labels: 'background' is always there; name classes beside it, or none for all"),
+        ("cat,background", "--labels: 'background' is always there; "),
         (",".join(["cat"] * 100 + ["cow"]), "--labels: 'cow' is no class; "),
         (",", "--labels: ',' names no class; the model knows cat, dog, polar_bear"),
         ("", "--labels: '' names no class; the model knows cat, dog, polar_bear"),

@@ -11,9 +11,11 @@ from PIL import Image
 
 from sfc.data.images import IGNORE
 from sfc.data.manifest import Manifest, write_manifest
+from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchiveWriter
 from stages.hand_over import main
 from tests.data.folder import record
+from tests.limits import largest_file
 
 CLASSES = ("ant", "bee")
 SIZE = 5, 7
@@ -110,9 +112,28 @@ def test_a_list_that_names_nothing_is_one_line(only, message):
     assert not Path("out/hand_over/voc").exists()
 
 
+@pytest.mark.parametrize("target", ["there", "there.zip"])
+@pytest.mark.parametrize("tool", LAYOUTS)
+def test_a_disk_that_is_full_is_not_the_images_fault(tool, target):
+    with largest_file(100):
+        line = run("--to", tool, "--out", target, code=1)
+    assert line == f"Error: {target}: cannot be written (File too large); raise the limit on a file's size (ulimit -f)"
+    assert [path.name for path in Path().iterdir() if "there" in path.name or "partial" in path.name] == []
+
+
+def test_a_table_is_no_list():
+    done = CliRunner().invoke(main, ["--to", "voc", "--only", "out/manifest.csv"])
+    head, *lines = done.output.splitlines()
+    assert head == "Error: --only out/manifest.csv: 4 problems"
+    assert max(map(len, lines)) < 150
+    assert lines[0].startswith("  no label map of image id,split,image,")
+    said = "in out/pseudo_labels.zip; a list has nothing but an image id on each line"
+    assert all(line.endswith(said) for line in lines)
+
+
 def test_what_is_missing_is_one_line():
     Path("images/b.png").unlink()
-    assert run("--to", "coco", code=1).startswith("Error: images/b.png: cannot be copied")
+    assert run("--to", "coco", code=1) == "Error: images/b.png: no such file"
     assert not any(Path("out/hand_over").iterdir())  # nothing half-written
     Path("out/pseudo_labels.zip").unlink()
     assert run("--to", "voc", code=1).startswith("Error: out/pseudo_labels.zip: no such file; run the stage")

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sfc.errors import UserError
-from stages import calibrate, export, export_voc, hand_over
+from stages import calibrate, download, export, export_voc, hand_over, report, segment
 from stages._places import check_file, check_folder
 from stages._stage import output
 
@@ -47,6 +47,44 @@ def test_commands(folder, name, place):
     assert sorted(folder.rglob("*")) == before
 
 
+EMPTY = {
+    "download": (download, ["voc12"], "--root"),
+    "export": (export, [], "--to"),
+    "export, model": (export, [], "--model"),
+    "export_voc": (export_voc, [], "--to"),
+    "hand_over": (hand_over, ["--to=coco"], "--out"),
+    "hand_over, only": (hand_over, ["--to=coco"], "--only"),
+    "report": (report, [], "--out"),
+    "segment": (segment, ["image.png"], "--out"),
+    "segment, model": (segment, ["image.png", "--out=there"], "--model"),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_path_is_not_the_present_folder(folder, name):
+    command, options, empty = EMPTY[name]
+    before = sorted(folder.rglob("*"))
+    done = CliRunner().invoke(command.main, [*options, empty, ""])
+    assert done.output == f"Error: {empty}: '' is no path; is a variable of the shell not set?\n"
+    assert done.exit_code == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that takes no files from anybody")
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y", "/proc/x/y/z"])
+def test_a_folder_in_which_nothing_can_be_made(place):
+    said = rf"^{place}: cannot be written \(nothing can be made in /proc\); write elsewhere$"
+    with pytest.raises(UserError, match=said), output(place) as path:
+        path.mkdir()
+
+
+def test_a_file_that_is_not_there_to_be_read_is_no_fault_of_the_place():
+    with pytest.raises(FileNotFoundError), output("new/x"):
+        Path("new/y").read_text()
+    with pytest.raises(FileNotFoundError), output("new/x") as path:
+        (path / "y").read_text()
+
+
 def test_calibrate_uses_up_no_mask_where_it_cannot_write():
     Path("out").mkdir()
     Path("out/calibrate").write_text("mine")
@@ -59,6 +97,8 @@ def test_paper_tables_run_nothing_that_cannot_be_written():
     paper_tables = pytest.importorskip("stages.paper_tables")
     done = CliRunner().invoke(paper_tables.main, ["--out", "file/x.md"])
     assert done.output.startswith("Error: file/x.md: cannot be written (file is no folder)")
+    done = CliRunner().invoke(paper_tables.main, ["--out", ""])
+    assert done.output == "Error: --out: '' is no path; is a variable of the shell not set?\n"
 
 
 @pytest.mark.parametrize("place", ["new/deep/x", "x", "file"])

@@ -133,6 +133,14 @@ def test_params_of_the_repository_are_what_the_demo_writes(project):
     assert project.read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
+@pytest.mark.parametrize("before", [None, b"", b"\xff\xfe"])
+def test_where_no_params_were_there_is_nothing_to_compare(project, before):
+    project.unlink() if before is None else project.write_bytes(before)
+    result = run("table", "--force")
+    assert result.stdout == ""
+    assert re.fullmatch(r"params.yaml is now the preset table, of \d\d\d params\n", result.stderr)
+
+
 def test_the_complete_preset_is_written_as_it_stands(project):
     run("voc12")
     assert project.read_bytes() == (ROOT / "presets/voc12.yaml").read_bytes()

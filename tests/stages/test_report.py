@@ -164,6 +164,14 @@ def test_a_place_that_takes_no_page_is_told_before_any_work(project, monkeypatch
     assert run("--out", out, code=1).startswith(f"Error: {message}")
 
 
+def test_outside_a_clone_is_one_line(project):
+    (project / "dvc.yaml").unlink()
+    said = "dvc.yaml: no such file; the report shows the plots that it names: run it in a clone, see docs/install.md"
+    assert run(code=1) == f"Error: {said}\n"
+    (project / "dvc.yaml").mkdir()
+    assert run(code=1) == "Error: dvc.yaml: Is a directory\n"
+
+
 def test_nothing_run_yet_is_one_line(project):
     (project / "out/label_stats.csv").unlink()
     assert "this run: no metrics or no out/label_stats.csv; run `dvc repro`" in run(code=1)
@@ -174,6 +182,7 @@ def test_experiments_that_are_not_there(project):
     output = run("nosuch", code=1)
     assert output.startswith("Error: nosuch: unknown Git revision 'nosuch'; `dvc exp show` lists the experiments")
     assert "HEAD is named twice" in run("HEAD", "HEAD", code=1)
+    assert run("HEAD", "", code=1) == "Error: EXP: '' names nothing; is a variable of the shell not set?\n"
 
 
 def test_a_commit_beside_the_workspace(project):

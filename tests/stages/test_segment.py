@@ -6,16 +6,21 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sfc.backbone import fold_batch_norm
 from sfc.data.images import class_palette, palette_png
 from sfc.data.manifest import label_keys, read_manifest
 from sfc.deployment.results import read_rows
@@ -191,6 +196,7 @@ def test_the_palette_is_the_models(project):
         (["im0.png", "--model", "a.pt2"], "a.pt2: models that run here are .safetensors and .onnx"),
         (["im0.png", "--model", "a.onnx", "--flip"], "a.onnx: scales and flip are part of an exported model"),
         (["im0.png", "--model", "a.onnx"], "a.onnx: no such file; write it by python -m stages.export"),
+        ([""], "SOURCE: '' names nothing; is a variable of the shell not set?"),
         (["im0.png", "--labels", "cow"], "--labels: 'cow' is neither a file nor a class; the model knows cat, dog"),
     ],
 )
@@ -435,6 +441,36 @@ def test_an_exported_model_gives_the_same_labels(project):
         assert min(np.mean(ours == theirs) for ours, theirs in of.values()) >= 0.999
         assert len(np.unique(np.concatenate([ours.ravel() for ours, _ in of.values()]))) == (2 if more else 3)
         assert list(table("onnx")) == NAMES
+
+
+def test_a_pt2_has_the_weights_of_the_model(project):
+    logging.disable(logging.DEBUG)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            run(export, "--format", "pt2", "--scales", "1", "--no-flip")
+    finally:
+        logging.disable(logging.NOTSET)
+    network = load_segmenter("out/seg.safetensors", "cpu")
+    fold_batch_norm(network.backbone)
+    found = torch.export.load("out/seg.pt2").state_dict
+    wanted = {f"network.{name}": weight for name, weight in network.state_dict().items()}
+    assert len(found) > 20
+    assert found.keys() <= wanted.keys()
+    for name, weight in found.items():
+        assert torch.equal(weight, wanted[name])
+
+
+def test_a_disk_that_takes_no_pt2_is_said_so(project):
+    """In a process of its own, which torch's writer might end."""
+    code = "from tests.limits import largest_file; from stages.export import main\nwith largest_file(10**6): main()"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", code, "--format", "pt2", "--scales", "1", "--no-flip"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    said = "out/seg.pt2: cannot be written (File too large); raise the limit on a file's size (ulimit -f)"
+    assert done.stderr.splitlines()[1:] == [f"Error: {said}"]
+    assert done.returncode == 1
+    assert [path.name for path in Path("out").iterdir() if "pt2" in path.name] == []
 
 
 def test_export_refuses_what_is_no_segmentation_model(project):
