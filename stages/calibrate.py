@@ -181,7 +181,7 @@ def _conclusion(offsets: Sequence[float], choices: Mapping[str, Choice], now: Se
     """A line or two for each figure that decides: what is best, how sure that is, and what it gains."""
     for (name, choice), present in zip(choices.items(), now, strict=False):
         best, level = choice.best, f"{100 * bootstrap.level:g} %"
-        what = "half of the foreground is left" if name == "foreground_cam" else f"{name} is best"
+        what = "nearest to half of the foreground is left" if name == "foreground_cam" else f"{name} is best"
         line = f"{what} at {offsets[best]:g}"
         if bootstrap.resamples:
             low, high = (f"{offsets[i]:g}" for i in choice.range(bootstrap.level))
