@@ -130,7 +130,8 @@ def test_a_kept_network_is_that_of_its_step(tmp_path, monkeypatch):
     for stage in ("prepare", "label_stats"):
         on_device.run(stage, device="reference", monkeypatch=monkeypatch)
     command = [sys.executable, "-m", "bench.kept_networks", "networks", "5", "8"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SFC_DEVICE": "cpu"}
+    threads = str(torch.get_num_threads())  # as below: sums depend on it
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SFC_DEVICE": "cpu", "OMP_NUM_THREADS": threads}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kept = [load_file(network_path(Path("networks"), step)) for step in (5, 8)]

@@ -128,7 +128,7 @@ def test_overlays_and_a_row_for_each_image(project):
             assert float(row[f"{of}_share"]) == pytest.approx(np.mean(found == value), abs=1e-6)
         with Image.open(f"o/overlays/{name}.jpg") as picture:
             assert picture.width / picture.height == width / height
-    assert len(run(segment, ".", "--out", "o").splitlines()) == len(printed.splitlines())  # results are no sources
+    assert run(segment, ".", "--out", "o").count("\n") == printed.count("\n")  # results are no sources
 
 
 def test_broken_images_are_a_line_each_and_the_others_are_done(project):
