@@ -19,12 +19,14 @@ from sfc.config_types import (
     Backbone,
     Count,
     DistinctScales,
+    EachOnce,
     Fraction,
     NegativeShare,
     NonNegative,
     Positive,
     Precision,
     Radius,
+    Rounds,
     Scale,
     Section,
     Seed,
@@ -128,7 +130,7 @@ class TrainCam(Section):
 class Cam(Section):
     """Multi-scale CAM inference."""
 
-    splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)]
+    splits: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1), EachOnce]
     scales: DistinctScales
     flip: bool
     mask_absent: bool
@@ -173,7 +175,7 @@ class Crf(Section):
     """Dense CRF that makes labels."""
 
     mode: Literal["label", "prob"]
-    iterations: Count
+    iterations: Rounds
     gt_prob: Annotated[float, Field(gt=0, lt=1)]
     gaussian_sxy: Width
     gaussian_compat: NonNegative
@@ -226,7 +228,7 @@ class Walk(Section):
 
     radius: Radius
     beta: Positive
-    steps: Count
+    steps: Rounds
     flip: bool
     scale: Scale  # images are resized by this before IRN's network
     batch_size: Count  # images of one size

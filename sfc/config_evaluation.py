@@ -54,3 +54,9 @@ class Evaluate(Section):
     class_sets: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]  # name of the set -> class names
     gallery: Whole  # images in each gallery
     worst: Whole  # images beside these in the report
+
+    @model_validator(mode="after")
+    def _named(self) -> Evaluate:
+        if not all(name.strip() for name in self.class_sets):
+            raise ValueError("class_sets: a set has no name, and its figure is called after it; give it one")
+        return self

@@ -15,6 +15,7 @@ from sfc.config_types import (
     NonNegative,
     Positive,
     Precision,
+    Rounds,
     Scale,
     Scales,
     Section,
@@ -68,7 +69,7 @@ class PredictCrf(Section):
     """Dense CRF that sharpens predictions; `enabled: false` skips it."""
 
     enabled: bool
-    iterations: Count
+    iterations: Rounds
     gaussian_sxy: Width
     gaussian_compat: NonNegative
     bilateral_sxy: Width

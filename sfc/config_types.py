@@ -15,6 +15,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NegativeShare = Fraction | None  # of a batch that shows no class; null: as many as in the data set
 Whole = Annotated[int, Field(ge=0, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+Rounds = Annotated[int, Field(ge=1, le=10_000)]  # of one computation on an image, which shows no progress meanwhile
 Radius = Annotated[int, Field(ge=2, le=1000)]  # pixels closer than this are partners; below 2 there are none
 Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
 Width = Annotated[
@@ -26,14 +27,15 @@ Precision = Literal["fp32", "bf16"]
 Scales = Annotated[tuple[Scale, ...], Field(min_length=1)]
 
 
-def _each_once(scales: tuple[float, ...]) -> tuple[float, ...]:
-    for scale in scales:
-        if scales.count(scale) > 1:
-            raise PydanticCustomError("twice", "{message}", {"message": f"{scale} comes twice; remove one"})
-    return scales
+def _each_once(values: tuple) -> tuple:
+    for value in values:
+        if values.count(value) > 1:
+            raise PydanticCustomError("twice", "{message}", {"message": f"{value} comes twice; remove one"})
+    return values
 
 
-DistinctScales = Annotated[Scales, AfterValidator(_each_once)]  # that all are used, each for a share of the result
+EachOnce = AfterValidator(_each_once)
+DistinctScales = Annotated[Scales, EachOnce]  # that all are used, each for a share of the result
 
 
 class Section(BaseModel):
