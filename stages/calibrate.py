@@ -27,6 +27,7 @@ from sfc.params import Params, load_params
 from stages._command import writing_alone
 from stages._places import check_folder
 from stages._stage import output, progress, say, workers
+from stages._text import counted
 from stages._tuning import spread, use_up
 
 FOLDER = Path("out/calibrate")
@@ -83,7 +84,8 @@ def main(masks: int | None, images: int | None, offsets: str | None) -> None:
         click.echo(line)
     for line in _advice(params, labels.offsets, choices, now, bootstrap):
         click.echo(line)
-    say(f"calibrate: {len(records):,} images, to {FOLDER}/offsets.csv, {sheets} sheets beside it")
+    tried = f"calibrate: {counted(len(records), 'image')}, to {FOLDER}/offsets.csv"
+    say(f"{tried}, {counted(sheets, 'sheet')} beside it")
 
 
 def _labels(params: Params, fusions: Mapping[str, Fusion], offsets: str | None) -> OffsetLabels:
@@ -152,8 +154,8 @@ def _try_all(
     results = ordered_map(tried, records, workers=workers())
     counts, blocks = {}, []
     for record, (found, maps) in zip(records, progress(results, total=len(records), label="offsets"), strict=True):
-        for name, counted in found.items():
-            counts.setdefault(name, {})[record.id] = counted
+        for name, values in found.items():
+            counts.setdefault(name, {})[record.id] = values
         if maps:
             blocks.append(offset_block(record, *maps, columns, classes, show_mask=tried.masks))
     return counts, blocks

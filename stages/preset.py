@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from sfc.errors import UserError
 from sfc.params import parse_params, read_text, read_yaml
-from stages._errors import errors_as_lines
+from stages._command import writing_alone
 from stages._presets import flat, preset_paths, preset_text, shown
 from stages._stage import output
 from stages._text import first_sentence
@@ -39,7 +39,7 @@ def main(name: str | None, force: bool) -> None:
         for stem, path in presets.items():
             click.echo(f"{stem:14} {_summary(path)}")
         return
-    with errors_as_lines():
+    with writing_alone("preset", PARAMS):
         if name not in presets:
             raise UserError(f"there is no preset {name}; there are {', '.join(presets)}")
         source = str(presets[name])

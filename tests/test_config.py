@@ -196,7 +196,11 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("predict.crf.bilateral_sxy", 1e-6, "param predict.crf.bilateral_sxy: input should be greater than or equal"),
         ("evaluate.sweep.step", 1e-12, "evaluate.sweep.step: 1e-12 makes more than 10,000 thresholds; raise it"),
         ("evaluate.class_sets", {"many": []}, "param evaluate.class_sets.many: list should have at least 1 item"),
-        ("evaluate.class_sets", {"": ["cat"]}, "evaluate.class_sets: a set has no name, and its figure is called after"),
+        (
+            "evaluate.class_sets",
+            {"": ["cat"]},
+            "evaluate.class_sets: a set has no name, and its figure is called after",
+        ),
         ("evaluate.class_sets", {" ": ["cat"]}, "evaluate.class_sets: a set has no name"),
         ("analyse.split", "val", "analyse.split: there are CAMs of the splits in cam.splits alone"),
         ("train_cam.negative_share", 1.5, "param train_cam.negative_share: input should be less than or equal to 1"),

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sfc.evaluation.class_sets import resolve_sets
 from sfc.params import field_names, known_sections, parse_params, read_yaml
 from stages import preset
 from stages._presets import flat
+from tests.forked import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -84,6 +86,42 @@ def test_writes_the_preset_and_prints_each_change(project):
     assert not any(line.startswith("ibr.n:") for line in lines)
     assert f"{len(lines)} of" in result.stderr
     assert run("voc12_paper").stdout == ""  # a preset is no edit, though not committed
+
+
+HELD = """
+import time
+from pathlib import Path
+
+from stages import preset
+
+def held(*arguments):
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return flat(*arguments)
+
+flat, preset.flat = preset.flat, held
+main = preset.main
+"""
+
+
+def test_two_at_once_and_one_that_was_killed_leave_a_whole_file(project, forker):
+    Path("held.py").write_text(HELD)
+    first = forker.start(project.parent, "held", "voc12")
+    wait_for(lambda: Path("begun").exists() or first.poll() is not None)
+    assert first.poll() is None, first.said()
+    message = f"Error: preset params.yaml is at work in this folder already: process {first.pid} on "
+    assert run("voc12_paper", code=1).stderr.startswith(message)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 128 + signal.SIGTERM
+    assert first.said() == "preset: ended by SIGTERM\n"
+    assert project.read_bytes() == (ROOT / "params.yaml").read_bytes()
+    left = Path(".params.yaml.1.partial.yaml")
+    left.write_text("ibr")
+    run("voc12_paper")
+    assert project.read_text() == preset.preset_text(ROOT / "presets/voc12_paper.yaml")
+    assert not left.exists()
+    assert not Path(".scratch").exists()
 
 
 def test_a_preset_may_begin_with_a_byte_order_mark(project):
