@@ -1,6 +1,7 @@
 """The command `sfc`: what it finds, what it says, and that it imports nothing for it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def run(*args, code=0):
     result = CliRunner().invoke(command.main, args, prog_name="sfc")
     assert result.exit_code == code, result.output
     return result.output
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_ctrl_c_while_libraries_are_imported_is_a_word(tmp_path, debug):
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "SFC_DEBUG": debug}
+    command = [sys.executable, "-m", "stages.evaluate"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert ("Traceback" in done.stderr) == bool(debug)
+    assert (done.stderr == "\nAborted!\n") != bool(debug)
 
 
 def completed(words):
