@@ -5,22 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 _WORDS = {  # what refuses to write -> what a person can do
-    errno.ENOSPC: "free some, or move the project to a larger disk",
+    errno.ENOSPC: "free some, or {move} to a larger disk",
     errno.EDQUOT: "free some, or ask for a larger quota",
     errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
-    errno.EROFS: "the disk is mounted read-only: move the project to one that takes writes",
+    errno.EROFS: "the disk is mounted read-only: {move} to one that takes writes",
     errno.EACCES: "give yourself the right to it, or write elsewhere",
     errno.EPERM: "give yourself the right to it, or write elsewhere",
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.EIO: "the disk fails: look at it before anything else",
 }
 _CODE = re.compile(r"os error (\d+)")  # as safetensors writes it
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FEW = 100_000  # files that still fit: fewer may be what is lacking
 
 
 def storage_error(error: BaseException) -> OSError | None:
@@ -39,19 +38,41 @@ def storage_error(error: BaseException) -> OSError | None:
 
 def storage_line(error: OSError, path: Path | str) -> str:
     """One line: what cannot be written, why, how much space is there, what to do; `error` as of `storage_error`."""
-    space = f", {free_space(path)}" if error.errno in _FULL else ""
-    return f"{path}: cannot be written ({error.strerror}{space}); {_WORDS[error.errno]}"
+    folder = _nearest(path)
+    space = ""
+    if error.errno == errno.ENOSPC:
+        space = f": it takes more than the {_free(folder)}"
+    elif error.errno == errno.EDQUOT:
+        space = f", on a disk with {_free(folder)}"
+    move = "move the project" if _in_project(folder) else "write"
+    return f"{path}: cannot be written ({error.strerror}{space}); {_WORDS[error.errno].format(move=move)}"
 
 
-def free_space(path: Path | str) -> str:
-    """How much space a file's disk has for this user, in words."""
+def _nearest(path: Path | str) -> Path:
+    """The folder that a file is in, or will be made in."""
     folder = Path(path)
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
+    return folder
+
+
+def _free(folder: Path) -> str:
+    """What a disk has for this user once unfinished files are taken away again, in words."""
     try:
-        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free"
+        disk = os.statvfs(folder)
     except OSError:
-        return "how much is free cannot be told"
+        return "space that is free, and cannot be told"
+    files = f", or {disk.f_favail:,} files," if disk.f_files and disk.f_favail < _FEW else ""
+    return f"{disk.f_bavail * disk.f_frsize / 1e6:,.1f} MB{files} that are free"
+
+
+def _in_project(folder: Path) -> bool:
+    """Whether a folder goes along when the project, which is the present folder, is moved to another disk."""
+    try:
+        here, folder = Path.cwd().resolve(), folder.resolve()
+        return folder.is_relative_to(here) and folder.stat().st_dev == here.stat().st_dev
+    except OSError:  # the present folder is gone
+        return False
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

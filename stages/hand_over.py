@@ -66,7 +66,8 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
         items = _Counted(progress(records, total=len(records), label=tool), archive, LAYOUTS[tool].undecided)
         with output(target) as path:
             if target.suffix == ".zip":
-                with TemporaryDirectory(prefix=".hand_over.partial", dir=path.parent) as folder:
+                # under a name that `output` clears away should this process be killed
+                with TemporaryDirectory(prefix=f"{path.stem}.", suffix=".partial.zip", dir=path.parent) as folder:
                     LAYOUTS[tool].write(Path(folder), items, manifest.classes)
                     _pack(Path(folder), path)
             else:

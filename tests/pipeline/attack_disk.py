@@ -1,4 +1,6 @@
-"""Run with a folder and a kind of disk that takes no more: runs every stage there, prints what each said as JSON.
+"""Run with a folder and a kind of disk that takes no more: runs every stage and command that writes there.
+
+Prints what each said as JSON.
 
     attack_disk.py PROJECT limit       no file may grow beyond some hundred bytes
     attack_disk.py PROJECT full        PROJECT is copied to a disk of its own, which is then filled
@@ -13,13 +15,22 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from tests.limits import largest_file
-from tests.pipeline.copies import MADE, arguments, made, unfinished
+from tests.pipeline.copies import DATA, MADE, arguments, content, made, unfinished
 
+COMMANDS = {  # that write and are no stages
+    "calibrate": ["--masks", "2", "--offsets", "0.4"],
+    "preset": ["voc12", "--force"],
+    "export": ["--format", "pt2", "--scales", "1", "--no-flip"],
+    "segment": [f"{DATA}/JPEGImages/t0.jpg", "--out", "segmented"],
+    "hand_over": ["--to", "voc"],
+    "hand_over zip": ["--to", "voc", "--out", "voc.zip"],
+}
 SMALL = 300  # bytes that still fit: of a lock, or of a short list of classes
 
 
@@ -34,14 +45,21 @@ def main(project, kind):
         subprocess.run(["mount", "-o", "remount,ro", os.getcwd()], check=True)
     for stage in MADE:
         before = made(Path(), stage)
-        command = importlib.import_module(f"stages.{stage[0]}").main
-        if kind == "limit":
-            with largest_file(SMALL):
-                done = CliRunner().invoke(command, arguments(stage)[1:])
-        else:
-            done = CliRunner().invoke(command, arguments(stage)[1:])
-        kept = made(Path(), stage) == before
-        print(json.dumps([*stage, done.exit_code, done.output, kept, unfinished(Path())]), flush=True)
+        done = _run(stage[0], arguments(stage)[1:], kind)
+        _tell(*stage, done, made(Path(), stage) == before)
+    for name, given in COMMANDS.items():
+        before = content(Path())
+        _tell(name, "", _run(name.split()[0], given, kind), content(Path()) == before)
+
+
+def _run(name, given, kind):
+    command = importlib.import_module(f"stages.{name}").main
+    with largest_file(SMALL) if kind == "limit" else nullcontext():
+        return CliRunner().invoke(command, given)
+
+
+def _tell(name, key, done, kept):
+    print(json.dumps([name, key, done.exit_code, done.output, kept, unfinished(Path())]), flush=True)
 
 
 def _own_disk(project):

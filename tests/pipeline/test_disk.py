@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.attack_disk import COMMANDS
 from tests.pipeline.copies import MADE, copy_of
 from tests.pipeline.project import ROOT
 
@@ -15,7 +16,8 @@ SCRIPT = Path(__file__).with_name("attack_disk.py")
 OWN_NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 WORDS = {
     "limit": "cannot be written (File too large); raise the limit on a file's size",
-    "full": "cannot be written (No space left on device, 0.0 MB are free); free some, or move the project",
+    "full": "cannot be written (No space left on device: it takes more than the 0.0 MB that are free); free some, or "
+    "move the project to a larger disk",
     "read-only": "cannot be written (Read-only file system); the disk is mounted read-only: move the project",
 }
 
@@ -42,7 +44,7 @@ def test_every_stage_says_so_in_one_line(real, tmp_path, kind):
     )
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [tuple(result[:2]) for result in results] == list(MADE)
+    assert [tuple(result[:2]) for result in results] == [*MADE, *((name, "") for name in COMMANDS)]
     for stage, key, code, said, as_before, unfinished in results:
         where = f"{stage} {key}: {said}"
         assert code == 1, where

@@ -3,6 +3,7 @@
 import errno
 import os
 import zipfile
+from pathlib import Path
 
 import click
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sfc.config import Crf, TrainCam
 from sfc.errors import UserError
-from sfc.storage import storage_error
+from sfc.storage import storage_error, storage_line
 from stages._stage import device, output, progress, stage, workers, write_json
 from stages._training import run_checkpoint
 from tests.limits import largest_file
@@ -177,8 +178,27 @@ def test_the_space_that_is_there_is_named(run, tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     text = line(run(does))
-    assert text.startswith("out/x: cannot be written (No space left on device, ")
-    assert text.endswith(" MB are free); free some, or move the project to a larger disk")
+    assert text.startswith("out/x: cannot be written (No space left on device: it takes more than the ")
+    assert text.endswith(" that are free); free some, or move the project to a larger disk")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some, or write to a larger disk"),
+        (errno.EROFS, "the disk is mounted read-only: write to one that takes writes"),
+    ],
+)
+def test_moving_the_project_helps_in_its_folder_alone(tmp_path, monkeypatch, number, advice):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    elsewhere.mkdir()
+    (project / "linked").symlink_to(elsewhere)
+    monkeypatch.chdir(project)
+    for path in (elsewhere / "new/x", Path("linked/x")):
+        assert storage_line(OSError(number, os.strerror(number)), path).endswith(f"; {advice}")
+    for path in (project / "new/x", Path("x"), Path("x/y")):
+        assert "move the project to" in storage_line(OSError(number, os.strerror(number)), path)
 
 
 def test_a_folder_in_the_place_of_a_file_and_the_reverse(run, tmp_path):
