@@ -15,12 +15,34 @@ import psutil
 import pytest
 import yaml
 
+from sfc.sealed import is_whole
 from tests.forked import wait_for
 from tests.pipeline.copies import MADE, arguments, content, copy_of, made, unfinished
+from tests.pipeline.project import Project
 
 AGAIN = 4  # kills before a stage may run to its end
 QUICK = {"SFC_CHECKPOINT_SECONDS": "0", "SFC_WORKERS": "1"}
 GONE = 15  # seconds after which nothing of a killed stage may run
+
+
+# a stage with shards of so few images that the tiny data set has several, and, slowly, with a pause after each
+IN_SHARDS = """
+import importlib
+import sys
+import time
+
+from sfc import sealed
+from sfc.localization import store
+from stages import _labels
+
+store.SHARD, _labels.SMALLEST = 3, 2
+module = sys.argv.pop(1)
+if module == "slowly":
+    sealed._sync_folder = lambda folder: time.sleep(0.2)
+    module = sys.argv.pop(1)
+main = importlib.import_module(module).main
+"""
+SHARDS = {"infer_cam": 6, "crf": 6, "pseudo_labels": 6, "predict": 2}
 
 
 @pytest.fixture
@@ -30,19 +52,36 @@ def fresh(real, tmp_path):
     return lambda name: copy_of(real, tmp_path / name)
 
 
+@pytest.fixture
+def fresh_in_shards(fresh, forker, tmp_path):
+    """As `fresh`, of a project whose CAMs are in several shards; its stages are run as IN_SHARDS."""
+    base = fresh("base")
+    edit(base, lambda params: (params["walk"].update(batch_size=2), params["predict"].update(batch_size=2)))
+    (base / "in_shards.py").write_text(IN_SHARDS)
+    forker.run(base, "in_shards", "stages.infer_cam")
+
+    def make(name):
+        folder = copy_of(Project(base), tmp_path / name)
+        shutil.copy(base / "in_shards.py", folder)
+        return folder
+
+    return make
+
+
 def test_the_stages_are_those_of_the_pipeline():
     assert len(MADE) == 15
     assert all(MADE.values())
 
 
-def test_killed_at_random_moments(fresh, forker, pytestconfig):
+def test_killed_at_random_moments(fresh_in_shards, forker, pytestconfig):
+    fresh = fresh_in_shards
     kills, chance = pytestconfig.getoption("--kills"), random.Random(pytestconfig.getoption("--attack-seed"))
     pristine, whole, sessions = fresh("pristine"), {}, []
     for number in range(-(-kills // AGAIN)):
         stage = chance.choice(list(MADE))
         if stage not in whole:
             folder, begun = fresh(f"whole-{number}"), time.monotonic()
-            forker.run(folder, *arguments(stage), **QUICK)
+            forker.run(folder, "in_shards", *arguments(stage), **QUICK)
             whole[stage] = made(folder, stage), time.monotonic() - begun
         expected, seconds = whole[stage]
         folder, before = fresh(f"killed-{number}"), made(pristine, stage)
@@ -50,19 +89,45 @@ def test_killed_at_random_moments(fresh, forker, pytestconfig):
             for path in MADE[stage]:
                 shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
         for _ in range(AGAIN):
-            process = forker.start(folder, *arguments(stage), **QUICK)
+            process = forker.start(folder, "in_shards", *arguments(stage), **QUICK)
             time.sleep(chance.uniform(0, seconds))
             process.send_signal(signal.SIGKILL)
             assert process.wait() in (0, -signal.SIGKILL), (stage, process.said())
             sessions.append(process.pid)
             for path, found in made(folder, stage).items():
                 assert found in (None, before[path], expected[path]), f"{stage}: {path} is half-written"
-        said = forker.run(folder, *arguments(stage), **QUICK)
+        said = forker.run(folder, "in_shards", *arguments(stage), **QUICK)
         assert made(folder, stage) == expected, (stage, said)
         assert unfinished(folder) == []
         shutil.rmtree(folder)
     assert made(pristine, ("infer_cam", ""))  # links to it went to every copy
     wait_for_the_end(sessions)
+
+
+@pytest.mark.parametrize("stage", SHARDS)
+def test_a_stage_that_was_killed_goes_on_at_its_next_shard(fresh_in_shards, forker, stage):
+    folder, whole = fresh_in_shards("killed"), fresh_in_shards("whole")
+    forker.run(whole, "in_shards", f"stages.{stage}", **QUICK)
+    expected, before = made(whole, (stage, "")), made(folder, (stage, ""))
+    done = 0
+    while done < SHARDS[stage] - 1:  # killed after each of them
+        process = forker.start(folder, "in_shards", "slowly", f"stages.{stage}", **QUICK)
+        wait_for(lambda: sealed_shards(folder, stage) > done or process.poll() is not None)  # noqa: B023 - at once
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, process.said()
+        assert made(folder, (stage, "")) == before
+        assert bool(done) == (f"{stage}: goes on after {done} of {SHARDS[stage]} shards" in process.said())
+        done = sealed_shards(folder, stage)
+    said = forker.run(folder, "in_shards", f"stages.{stage}", **QUICK)
+    assert f"{stage}: goes on after {done} of {SHARDS[stage]} shards" in said
+    assert made(folder, (stage, "")) == expected
+    assert unfinished(folder) == []
+
+
+def sealed_shards(folder, stage):
+    """How many shards of a stage's unfinished work are whole; crf has two files of each."""
+    files = [path for path in (folder / ".scratch" / stage).rglob("[0-9]*[!6]") if is_whole(path)]
+    return len(files) // (2 if stage == "crf" else 1)
 
 
 def wait_for_the_end(sessions):

@@ -1,6 +1,7 @@
 """The command that hands label maps over: what it chooses, what it refuses, and that equal labels are equal bytes."""
 
 import json
+import signal
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sfc.exchange.layouts import LAYOUTS
 from sfc.label_archive import LabelArchiveWriter
 from stages.hand_over import main
 from tests.data.folder import record
+from tests.forked import wait_for
 from tests.limits import largest_file
 
 CLASSES = ("ant", "bee")
@@ -119,6 +121,32 @@ def test_a_disk_that_is_full_is_not_the_images_fault(tool, target):
         line = run("--to", tool, "--out", target, code=1)
     assert line == f"Error: {target}: cannot be written (File too large); raise the limit on a file's size (ulimit -f)"
     assert [path.name for path in Path().iterdir() if "there" in path.name or "partial" in path.name] == []
+
+
+HELD = """
+import time
+from pathlib import Path
+
+from stages import hand_over
+
+def held(*arguments):
+    Path("begun").touch()
+    time.sleep(1000)
+
+hand_over._pack = held
+main = hand_over.main
+"""
+
+
+def test_what_a_killed_one_left_is_cleared_away(tmp_path, forker):
+    Path("held.py").write_text(HELD)
+    process = forker.start(tmp_path, "held", "--to", "voc", "--out", "there.zip")
+    wait_for(lambda: Path("begun").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.said()
+    assert [path for path in Path().iterdir() if "partial" in path.name]
+    run("--to", "voc", "--out", "there.zip")
+    assert [path for path in Path().iterdir() if "partial" in path.name] == []
 
 
 def test_a_table_is_no_list():
