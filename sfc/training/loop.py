@@ -102,13 +102,16 @@ class _Run:
         self._count = 0
 
     def log(self, step: int, losses: dict[str, Tensor], *, last: bool) -> None:
-        """Add up on the device; the host looks, and waits, only once a row."""
-        values = torch.stack([value.detach().float() for value in losses.values()])
+        """Add up on the device; the host looks, and waits, only once a row.
+
+        Averaged at every step, the sums are those of all processes: the main one alone saves them.
+        """
+        values = distributed.average(torch.stack([value.detach().float() for value in losses.values()]))
         self._sums = values if self._sums is None else self._sums + values
         self._count += 1
         if step % self._log_every and not last:
             return
-        means = (distributed.average(self._sums) / self._count).tolist()
+        means = (self._sums / self._count).tolist()
         self.rows.append({"step": step, **dict(zip(losses, means, strict=True))})
         self._sums, self._count = None, 0
         if not all(math.isfinite(value) for value in means):

@@ -74,6 +74,52 @@ def test_two_processes_equal_one(tmp_path):
             assert torch.allclose(weight, two["weights"][name], atol=1e-4), name
 
 
+GOES_ON = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    import torch
+    sys.path.insert(0, {root!r})
+    from sfc.training import distributed
+    from sfc.training.checkpoint import Checkpoint
+    from tests.training.test_loop import Quadratic, feed, run
+
+    distributed.start(torch.device("cpu"))
+    model, result = Quadratic(), Path(sys.argv[1])
+    folder = result.parent / "checkpoint"
+    checkpoint = Checkpoint(folder, fingerprint="a", every_seconds=0.0, note=lambda text: None) if {keeps!r} else None
+
+    def batches(first):
+        for batch in feed(first, stop_at={stop_at!r}):  # each process sees other samples
+            yield {{name: value + distributed.rank() for name, value in batch.items()}}
+
+    try:
+        rows = run(model, checkpoint=checkpoint, batches=batches)
+    except KeyboardInterrupt:
+        rows = None
+    if distributed.is_main():
+        torch.save({{"rows": rows, "weights": model.state_dict()}}, result)
+    distributed.stop()
+    """
+)
+
+
+def test_two_processes_that_were_killed_have_the_curve_of_two_that_were_not(tmp_path):
+    """A row of the curve that is open at the checkpoint holds what both have seen until then."""
+
+    def launched(keeps, stop_at=None):
+        script = tmp_path / "run.py"
+        script.write_text(GOES_ON.format(root=str(ROOT), keeps=keeps, stop_at=stop_at))
+        return launch(script, tmp_path / "result.pt", world=2)
+
+    whole = launched(keeps=False)
+    assert launched(keeps=True, stop_at=13)["rows"] is None
+    assert list((tmp_path / "checkpoint").glob("*.pt"))
+    again = launched(keeps=True)
+    assert again["rows"] == whole["rows"]
+    assert all(torch.equal(weight, again["weights"][name]) for name, weight in whole["weights"].items())
+
+
 def test_gather_rows_and_global_mean_of_uneven_shares(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
