@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,8 @@ from sfc.data.manifest import Record
 from sfc.errors import UserError
 
 MOST = 1 << 28  # bytes of an entry when it is unpacked; a run-length list of ten thousand masks is far smaller
+_END = struct.Struct("<4s6xH10x")  # the record at the end of a zip without a comment: its mark, number of entries
+_ZIP64 = 0xFFFF  # stands for a number that is written elsewhere
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
 
 
@@ -77,7 +80,7 @@ class ZipReader:
         # A forked process shares its parent's file position, so each process opens the file for itself.
         if self._zip is None or self._pid != os.getpid():
             try:
-                self._zip = zipfile.ZipFile(self.path)
+                self._zip = _opened(self.path)
             except FileNotFoundError:
                 raise UserError(f"{self.path}: no such file; {self._remedy}") from None
             except Exception:  # a flipped bit can break zipfile anywhere
@@ -87,6 +90,18 @@ class ZipReader:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_zip": None}
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    """An archive whose list of entries is whole: zipfile takes one in which some are missing."""
+    archive = zipfile.ZipFile(path)
+    with open(path, "rb") as file:
+        file.seek(-_END.size, os.SEEK_END)
+        mark, count = _END.unpack(file.read())
+    listed = len(set(archive.namelist()))
+    if mark == b"PK\5\6" and count not in (listed, _ZIP64):
+        raise zipfile.BadZipFile(f"{count} entries, of which {listed} are listed")
+    return archive
 
 
 class LabelArchive:

@@ -120,6 +120,23 @@ def test_flipped_bits_are_seen_or_harmless(tmp_path):
     assert all(message.startswith(f"{path}: ") for message in seen)
 
 
+def test_no_flipped_bit_takes_entries_away_unseen(tmp_path):
+    """A row of the list at its end that claims to be longer swallows the next ones, a name like another one its own."""
+    labels = _labels(6)
+    path = _write(tmp_path / "a.zip", labels)
+    whole = path.read_bytes()
+    for place in range(whole.index(b"PK\1\2") * 8, len(whole) * 8):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            archive = LabelArchive(path)
+            found = {id: archive.read(id) for id in archive.ids}
+        except UserError:
+            continue
+        assert found.keys() == labels.keys(), place
+
+
 def test_what_would_unpack_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
     """A deflated entry can be a thousand times as large when it is read; label maps are stored as they are."""
     monkeypatch.setattr("sfc.label_archive.MOST", 1 << 20)
