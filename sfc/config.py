@@ -25,6 +25,7 @@ from sfc.config_types import (
     NonNegative,
     Positive,
     Precision,
+    Products,
     Radius,
     Rounds,
     Scale,
@@ -134,7 +135,7 @@ class Cam(Section):
     scales: DistinctScales
     flip: bool
     mask_absent: bool
-    pcm_iters: Whole | None  # products with the pixel correlation; null: as trained
+    pcm_iters: Products | None  # products with the pixel correlation; null: as trained
     batch_size: Count
     precision: Precision
 

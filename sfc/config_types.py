@@ -16,6 +16,7 @@ NegativeShare = Fraction | None  # of a batch that shows no class; null: as many
 Whole = Annotated[int, Field(ge=0, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Rounds = Annotated[int, Field(ge=1, le=10_000)]  # of one computation on an image, which shows no progress meanwhile
+Products = Annotated[int, Field(ge=0, le=10_000)]  # with the pixel correlation, one after the other
 Radius = Annotated[int, Field(ge=2, le=1000)]  # pixels closer than this are partners; below 2 there are none
 Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
 Width = Annotated[

@@ -180,6 +180,8 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("walk.steps", 10**8, "param walk.steps: input should be less than or equal to 10000 (got 100000000)"),
         ("crf.iterations", 10**8, "param crf.iterations: input should be less than or equal to 10000"),
         ("predict.crf.iterations", 10**8, "param predict.crf.iterations: input should be less than or equal to 10000"),
+        ("cam.pcm_iters", 10**8, "param cam.pcm_iters: input should be less than or equal to 10000"),
+        ("sfc.pcm_iters", 10**8, "param sfc.pcm_iters: input should be less than or equal to 10000"),
         ("walk.scale", 1e9, "param walk.scale: input should be less than or equal to 16"),
         ("train_cam.crop", 1, "param train_cam.crop: input should be greater than or equal to 16 (got 1)"),
         ("irn.crop", 10**9, "param irn.crop: input should be less than or equal to 16384"),

@@ -45,7 +45,9 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, wo
     try:
         yield from _in_order(pool, _call, items, workers)
     except BrokenProcessPool:
-        raise UserError("a worker process was killed, most likely for lack of memory; use fewer workers") from None
+        raise UserError(
+            "a worker process was killed, most likely for lack of memory; use fewer workers (SFC_WORKERS)"
+        ) from None
 
 
 def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:

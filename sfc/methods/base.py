@@ -7,13 +7,13 @@ from torch import Tensor
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork
 from sfc.calibration.objective import Objective, batch_images, total
-from sfc.config_types import Section, Whole
+from sfc.config_types import Products, Section
 
 
 class BaseParams(Section):
     """What Base alone reads."""
 
-    pcm_iters: Whole  # 0: no pixel correlation
+    pcm_iters: Products  # 0: no pixel correlation
     bkg_before_pcm: bool
 
 

@@ -15,7 +15,7 @@ from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
 from sfc.calibration.objective import Objective, batch_images, total
 from sfc.config import Dc, Ibr
-from sfc.config_types import Fraction, NonNegative, Positive, Section, Whole
+from sfc.config_types import Fraction, NonNegative, Positive, Products, Section
 from sfc.training import distributed
 
 MEASURES = (
@@ -41,7 +41,7 @@ class SfcPrototype(Section):
 class SfcParams(Section):
     """Network and prototypes of SFC."""
 
-    pcm_iters: Whole  # 0: no pixel correlation
+    pcm_iters: Products  # 0: no pixel correlation
     bkg_before_pcm: bool
     proto_norm: Literal["max", "none"]
     prototype: SfcPrototype
