@@ -7,7 +7,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from sfc.errors import UserError
 
 MOST = 1 << 28  # bytes of an entry when it is unpacked; a run-length list of ten thousand masks is far smaller
 _END = struct.Struct("<4s6xH10x")  # the record at the end of a zip without a comment: its mark, number of entries
-_ZIP64 = 0xFFFF  # stands for a number that is written elsewhere
+_END_64 = struct.Struct("<4s28xQ16x20x")  # before that one where there are more, with what points to it
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: the time of writing must not change the bytes
 
 
@@ -93,15 +93,26 @@ class ZipReader:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    """An archive whose list of entries is whole: zipfile takes one in which some are missing."""
+    """An archive whose list of entries is whole: zipfile takes one that lacks some, or has a name twice."""
     archive = zipfile.ZipFile(path)
-    with open(path, "rb") as file:
-        file.seek(-_END.size, os.SEEK_END)
-        mark, count = _END.unpack(file.read())
-    listed = len(set(archive.namelist()))
-    if mark == b"PK\5\6" and count not in (listed, _ZIP64):
-        raise zipfile.BadZipFile(f"{count} entries, of which {listed} are listed")
+    listed, said = len(set(archive.namelist())), _said_at_the_end(archive.fp)
+    if said is not None and listed != said:
+        raise zipfile.BadZipFile(f"{said} entries, but {listed} names")
     return archive
+
+
+def _said_at_the_end(file: IO[bytes]) -> int | None:
+    """How many entries an open zip says that it has; None where a comment ends the file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-min(size, _END.size + _END_64.size), os.SEEK_END)
+    tail = file.read()
+    mark, count = _END.unpack(tail[-_END.size :])
+    if mark != b"PK\5\6":
+        return None
+    if len(tail) == _END.size + _END_64.size:
+        mark, many = _END_64.unpack(tail[: _END_64.size])
+        count = many if mark == b"PK\6\6" else count
+    return count
 
 
 class LabelArchive:

@@ -51,7 +51,7 @@ def storage_line(error: OSError, path: Path | str) -> str:
 def _nearest(path: Path | str) -> Path:
     """The folder that a file is in, or will be made in."""
     folder = Path(path)
-    while not folder.is_dir() and folder != folder.parent:
+    while not os.path.isdir(folder) and folder != folder.parent:  # Path.is_dir raises for names that are too long
         folder = folder.parent
     return folder
 

@@ -163,3 +163,17 @@ def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
 def test_a_wrong_array_is_refused(tmp_path):
     with LabelArchiveWriter(tmp_path / "a.zip") as archive, pytest.raises(ValueError, match="uint8"):
         archive.write("a", np.zeros((2, 2), dtype=np.int64))
+
+
+def test_the_number_of_entries_is_checked_beyond_what_the_end_record_holds(tmp_path):
+    path, label = tmp_path / "many.zip", io.BytesIO()
+    Image.fromarray(np.zeros((1, 1), np.uint8), "P").save(label, "PNG")
+    names = [f"{number:05d}.png" for number in range(1 << 16)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, label.getvalue())
+    assert len(LabelArchive(path).ids) == len(names)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b"65535.png")] + b"65534.png" + whole[whole.rindex(b"65535.png") + 9 :])
+    with pytest.raises(UserError, match="make the file again"):
+        LabelArchive(path).ids  # noqa: B018 - read on first use

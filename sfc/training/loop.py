@@ -102,7 +102,7 @@ class _Run:
         self._count = 0
 
     def log(self, step: int, losses: dict[str, Tensor], *, last: bool) -> None:
-        """Add up on the device; the host looks, and waits, only once a row.
+        """Add up on the device; the host of a GPU looks, and waits, only once a row.
 
         Averaged at every step, the sums are those of all processes: the main one alone saves them.
         """

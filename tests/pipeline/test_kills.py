@@ -38,7 +38,7 @@ from stages import _labels
 store.SHARD, _labels.SMALLEST = 3, 2
 module = sys.argv.pop(1)
 if module == "slowly":
-    sealed._sync_folder = lambda folder: time.sleep(0.2)
+    sealed._sync_folder = lambda folder: time.sleep(1)
     module = sys.argv.pop(1)
 main = importlib.import_module(module).main
 """
@@ -155,7 +155,7 @@ def test_workers_end_with_the_stage_that_was_killed(fresh, forker, stage, proces
     edit(folder, lambda params: params["crf"].update(iterations=300))
     process = forker.start(folder, f"stages.{stage}", SFC_WORKERS="2")
     wait_for(lambda: process.poll() is not None or len(running([process.pid])) >= processes)
-    time.sleep(0.2)
+    time.sleep(1)
     assert process.poll() is None, process.said()
     process.send_signal(signal.SIGKILL)
     wait_for_the_end([process.pid])

@@ -331,7 +331,5 @@ def test_a_second_one_at_once_is_one_line_and_uses_nothing_up(project, tmp_path,
     Path("go").touch()
     assert first.wait() == 0
     assert "calibrate: 1 image, to out/calibrate/offsets.csv, 1 sheet beside it\n" in first.said()
-    Path("go").touch()
-    assert first.wait() == 0
     assert table()
     assert not Path(".scratch").exists()

@@ -182,6 +182,14 @@ def test_the_space_that_is_there_is_named(run, tmp_path):
     assert text.endswith(" that are free); free some, or move the project to a larger disk")
 
 
+@pytest.mark.parametrize("number", [number for number in errno.errorcode if storage_error(OSError(number, "no"))])
+@pytest.mark.parametrize("name", ["new/x", "x" * 300])
+def test_what_refuses_to_write_is_one_line_whatever_the_name(tmp_path, number, name):
+    line = storage_line(OSError(number, os.strerror(number)), tmp_path / name)
+    assert line.startswith(f"{tmp_path / name}: cannot be written ({os.strerror(number)}")
+    assert "\n" not in line
+
+
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
