@@ -86,7 +86,12 @@ def infer_cam(params: Params, device: torch.device, size: tuple[int, int]) -> Pa
         ),
         **params.method_sections(),
     ).network
-    network = ready(network.eval().to(device), pcm_iters=section.pcm_iters, precision=section.precision)
+    network = ready(
+        network.eval().to(device),
+        pcm_iters=section.pcm_iters,
+        seed_pcm_iters=section.seed_pcm_iters,
+        precision=section.precision,
+    )
     images = [_pinned(scaled, device) for scaled in _images(section.batch_size, size, section.scales)]
     labels = torch.zeros(section.batch_size, CLASSES, device=device)
     labels[:, list(PRESENT)] = 1

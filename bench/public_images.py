@@ -58,7 +58,7 @@ def cams_of_files(
     records = _photographs(Path(folder.name), images, size)
     network = cam_network(arch, classes, drawn_seeds=drawn_seeds).eval()
     plain = PublicNetwork(network).to(device)
-    ours = ready(network.to(device), pcm_iters=None, precision="bf16" if bf16 else "fp32")
+    ours = ready(network.to(device), pcm_iters=None, seed_pcm_iters=None, precision="bf16" if bf16 else "fp32")
     return Pair(
         partial(_public_cams, plain, records, Path(folder.name), classes, scales, device, bf16),
         partial(_our_cams, ours, records, Path(folder.name), classes, scales, device, bf16),

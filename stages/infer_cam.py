@@ -34,7 +34,12 @@ def main(cam: Cam) -> str:
     for split in (split for split, found in images.items() if not found):
         say(f"infer_cam: the data set has no image in split {split}")
     read_facts(MODEL, task=CAM).check_classes(manifest.classes, MODEL)
-    network = ready(load_cam_network(MODEL, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
+    network = ready(
+        load_cam_network(MODEL, target),
+        pcm_iters=cam.pcm_iters,
+        seed_pcm_iters=cam.seed_pcm_iters,
+        precision=cam.precision,
+    )
     say(f"infer_cam: {len(records):,} images at scales {', '.join(map(str, cam.scales))} on {target}")
 
     with Scratch("infer_cam", sections=[cam], inputs=INPUTS) as scratch:

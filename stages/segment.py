@@ -211,7 +211,12 @@ def _cam_network(path: Path, *, scales: tuple[float, ...] | None, flip: bool | N
     how = f"{path}, CAMs at {scales_line(cam.scales, cam.flip)}, {cam.precision}, {'with a' if crf else 'no'} CRF"
 
     def run(job: _Job) -> Iterator[Result]:
-        network = ready(load_cam_network(path, target), pcm_iters=cam.pcm_iters, precision=cam.precision)
+        network = ready(
+            load_cam_network(path, target),
+            pcm_iters=cam.pcm_iters,
+            seed_pcm_iters=cam.seed_pcm_iters,
+            precision=cam.precision,
+        )
         cams = infer_cams(
             network,
             [list(job.records.values())],

@@ -181,6 +181,7 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("crf.iterations", 10**8, "param crf.iterations: input should be less than or equal to 10000"),
         ("predict.crf.iterations", 10**8, "param predict.crf.iterations: input should be less than or equal to 10000"),
         ("cam.pcm_iters", 10**8, "param cam.pcm_iters: input should be less than or equal to 10000"),
+        ("cam.seed_pcm_iters", 10**8, "param cam.seed_pcm_iters: input should be less than or equal to 10000"),
         ("sfc.pcm_iters", 10**8, "param sfc.pcm_iters: input should be less than or equal to 10000"),
         ("walk.scale", 1e9, "param walk.scale: input should be less than or equal to 16"),
         ("train_cam.crop", 1, "param train_cam.crop: input should be greater than or equal to 16 (got 1)"),
@@ -301,16 +302,17 @@ def test_every_missing_param_is_named(values):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_products_at_reading_are_refused_where_there_is_no_correlation(values, method):
+@pytest.mark.parametrize("name", ["cam.pcm_iters", "cam.seed_pcm_iters"])
+def test_products_at_reading_are_refused_where_there_is_no_correlation(values, method, name):
     put(values, "train_cam.method", method)
-    assert parse_params(values).get("cam.pcm_iters") is None
-    put(values, "cam.pcm_iters", 1)
+    assert parse_params(values).get(name) is None
+    put(values, name, 1)
     if METHODS[method].network.correlated:
-        assert parse_params(values).get("cam.pcm_iters") == 1
+        assert parse_params(values).get(name) == 1
     else:
         with pytest.raises(UserError) as error:
             parse_params(values)
-        assert f"cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null" in str(error.value)
+        assert f"{name}: method {method} has no pixel correlation (PCM); set it to null" in str(error.value)
 
 
 def test_base_and_sfc_correlate_pixels():

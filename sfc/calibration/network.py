@@ -62,11 +62,14 @@ class CamNetwork(nn.Module):
         fused: those whose weighted sum stands for the method when its CAMs are measured and made into labels.
         config: keyword arguments that build the network again.
         correlated: whether there is a pixel correlation, whose products `pcm_iters` counts.
+        seed_pcm_iters: how many of them the map has that prototypes take their seeds from at inference, where a method
+            has such prototypes; None: as many as `pcm_iters`.
     """
 
     kinds: tuple[str, ...] = ("classifier",)
     fused: tuple[str, ...] = ("classifier",)
     correlated = False
+    seed_pcm_iters: int | None = None
 
     def __init__(self, *, arch: str, num_classes: int, frozen_stages: int, batch_norm: str):
         super().__init__()
@@ -151,14 +154,15 @@ class CorrelatedCamNetwork(CamNetwork):
         self.config |= {"pcm_iters": pcm_iters, "bkg_before_pcm": bkg_before_pcm}
         self.pcm_iters, self.bkg_before_pcm = pcm_iters, bkg_before_pcm
 
-    def cam_weight(self, maps: Maps, mask: Tensor) -> Tensor:
-        """As in `CamNetwork`, refined; `mask` clears the CAM before the correlation."""
+    def cam_weight(self, maps: Maps, mask: Tensor, *, iters: int | None = None) -> Tensor:
+        """As in `CamNetwork`, refined by `iters` products (None: `pcm_iters`); `mask` clears the CAM before them."""
+        iters = self.pcm_iters if iters is None else iters
         foreground = cams.normalised_cam(maps.class_logits)
         if self.bkg_before_pcm:
             masked = cams.prepend_background(foreground) * mask
-            return cams.pixel_correlation(masked, maps.semantic, iters=self.pcm_iters)
+            return cams.pixel_correlation(masked, maps.semantic, iters=iters)
         masked = foreground * mask[:, 1:]
-        return cams.prepend_background(cams.pixel_correlation(masked, maps.semantic, iters=self.pcm_iters))
+        return cams.prepend_background(cams.pixel_correlation(masked, maps.semantic, iters=iters))
 
     def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
         return torch.cat([image, layer4], dim=1)

@@ -24,21 +24,24 @@ class CamInference(Protocol):
     fused: tuple[str, ...]
     backbone: Trunk
     pcm_iters: int
+    seed_pcm_iters: int | None
 
     def to(self, *, dtype: torch.dtype, memory_format: torch.memory_format) -> CamInference: ...
 
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor: ...
 
 
-def ready(network: CamInference, *, pcm_iters: int | None, precision: str) -> CamInference:
+def ready(network: CamInference, *, pcm_iters: int | None, seed_pcm_iters: int | None, precision: str) -> CamInference:
     """The network as `infer_cams` runs it fastest; it must not be trained or saved any more.
 
     Args:
         pcm_iters: products with the pixel correlation; None: as trained.
+        seed_pcm_iters: of the map that prototypes take their seeds from; None: as `pcm_iters`.
         precision: see `infer_cams`.
     """
     if pcm_iters is not None:
         network.pcm_iters = pcm_iters
+    network.seed_pcm_iters = seed_pcm_iters
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return network.to(dtype=dtype, memory_format=torch.channels_last)

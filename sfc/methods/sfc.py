@@ -92,7 +92,8 @@ class SfcNetwork(CorrelatedCamNetwork):
 
     def _cams(self, maps: Maps, mask: Tensor, present: Tensor) -> list[Tensor]:
         weight = self.cam_weight(maps, mask)
-        return [weight, self.cam_prototype(maps, weight, present)]
+        seeded = weight if self.seed_pcm_iters is None else self.cam_weight(maps, mask, iters=self.seed_pcm_iters)
+        return [weight, self.cam_prototype(maps, seeded, present)]
 
 
 class SfcObjective(Objective):

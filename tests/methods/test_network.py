@@ -94,6 +94,19 @@ def test_the_correlation_at_reading_is_apart_from_that_in_training(build):
         assert net.config["pcm_iters"] == trained
 
 
+def test_seeds_at_reading_may_come_from_a_map_of_other_products():
+    net = network().eval()
+    refined = net.infer(images(), LABELS, flip=True, mask_absent=True)
+    plain = network(pcm_iters=0).eval().infer(images(), LABELS, flip=True, mask_absent=True)
+    net.seed_pcm_iters = 0
+    found = net.infer(images(), LABELS, flip=True, mask_absent=True)
+    assert torch.equal(found[:, 0], refined[:, 0])  # the classifier's map
+    assert torch.equal(found[:, 1], plain[:, 1])  # the prototypes'
+    assert not torch.equal(plain[:, 1], refined[:, 1])
+    net.seed_pcm_iters = net.pcm_iters
+    assert torch.equal(net.infer(images(), LABELS, flip=True, mask_absent=True), refined)
+
+
 def test_images_smaller_than_the_stride_have_one_cell():
     assert network().eval().infer(images(1, 5, 1), LABELS[:1], flip=True, mask_absent=False).shape[3:] == (1, 1)
 

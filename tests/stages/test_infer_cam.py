@@ -75,6 +75,12 @@ def test_products_of_the_correlation_at_reading(tmp_path, run):
         found[products] = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
     np.testing.assert_array_equal(found[None], found[2])
     assert np.ptp(found[0][0, 1]) > 2 * np.ptp(found[2][0, 1])  # not averaged over the image
+    set_cam("pcm_iters", 2)
+    set_cam("seed_pcm_iters", 0)
+    assert run().exit_code == 0
+    classifier, prototype = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
+    np.testing.assert_array_equal(classifier, found[2][0])
+    np.testing.assert_array_equal(prototype, found[0][1])
 
 
 def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
