@@ -180,8 +180,9 @@ class _Run:
     def _measure_kept(self) -> None:
         """Every network that is there, in every reading; several at once, since most of each is its start."""
         networks = sorted((self.folder / "networks").glob("*.safetensors"))
-        ways = readings(correlated=METHODS[self.plan.method].network.correlated)
-        todo = [(network, reading) for network in networks for reading in ways]
+        network = METHODS[self.plan.method].network
+        ways = readings(correlated=network.correlated, prototypes="prototype" in network.kinds)
+        todo = [(path, reading) for path in networks for reading in ways]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda each: self._measure(*each), todo))
 

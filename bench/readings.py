@@ -35,16 +35,20 @@ _LOG = {  # of the released training log
 }
 
 
-def readings(*, correlated: bool) -> list[Reading]:
+def readings(*, correlated: bool, prototypes: bool) -> list[Reading]:
     """By the log's rule (one scale, no flip, no constant, absent classes masked before PCM) and by the preset's.
 
     Args:
         correlated: the method has a pixel correlation; then the log's rule with 0, 1 and 2 products of it.
+        prototypes: it has prototypes, too; then also with their seeds from the map before the correlation.
     """
     preset = Reading("preset", {})
     if not correlated:
         return [Reading("log", _LOG), preset]
-    return [*(Reading(f"log, PCM {count}", {**_LOG, "cam.pcm_iters": count}) for count in range(3)), preset]
+    found = [Reading(f"log, PCM {count}", {**_LOG, "cam.pcm_iters": count}) for count in range(3)]
+    if prototypes:
+        found.append(Reading("log, PCM 2, seeds before", {**found[-1].params, "cam.seed_pcm_iters": 0}))
+    return [*found, preset]
 
 
 _COLUMNS = ("run", "step", "reading", "CAM", "images", "mIoU", "few", "oracle: best threshold")
