@@ -93,11 +93,11 @@ class ZipReader:
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    """An archive whose list of entries is whole: zipfile takes one that lacks some, or has a name twice."""
+    """An archive whose list of entries is whole: zipfile takes one that lacks some."""
     archive = zipfile.ZipFile(path)
-    listed, said = len(set(archive.namelist())), _said_at_the_end(archive.fp)
+    listed, said = len(archive.namelist()), _said_at_the_end(archive.fp)
     if said is not None and listed != said:
-        raise zipfile.BadZipFile(f"{said} entries, but {listed} names")
+        raise zipfile.BadZipFile(f"{said} entries, but {listed} listed")
     return archive
 
 
@@ -126,6 +126,8 @@ class LabelArchive:
         self.path = Path(path)
         self._zip = ZipReader(path, holds="label maps", remedy="run the stage that makes it (dvc repro)")
         self._names = dict.fromkeys(name.removesuffix(".png") for name in self._zip.names)
+        if len(self._names) < len(self._zip.names):  # a flipped bit gave one the name of another
+            raise UserError(f"{self.path}: an image comes twice; make the file again")
 
     def __contains__(self, id: str) -> bool:
         return id in self._names

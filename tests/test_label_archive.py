@@ -174,6 +174,11 @@ def test_the_number_of_entries_is_checked_beyond_what_the_end_record_holds(tmp_p
             archive.writestr(name, label.getvalue())
     assert len(LabelArchive(path).ids) == len(names)
     whole = path.read_bytes()
-    path.write_bytes(whole[: whole.rindex(b"65535.png")] + b"65534.png" + whole[whole.rindex(b"65535.png") + 9 :])
-    with pytest.raises(UserError, match="make the file again"):
-        LabelArchive(path).ids  # noqa: B018 - read on first use
+    last = whole.rindex(b"65535.png")
+    path.write_bytes(whole[:last] + b"65534.png" + whole[last + 9 :])
+    with pytest.raises(UserError, match="an image comes twice; make the file again"):
+        LabelArchive(path)
+    total = whole.rindex(b"PK\6\6") + 32
+    path.write_bytes(whole[:total] + (1 << 17).to_bytes(8, "little") + whole[total + 8 :])
+    with pytest.raises(UserError, match="not a zip archive of label maps"):
+        LabelArchive(path)
