@@ -170,9 +170,8 @@ def _check_together(params: Params, source: str) -> None:
     if method not in _methods():
         near = nearest(method, _methods())
         raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
-    for name in ("cam.pcm_iters", "cam.seed_pcm_iters"):
-        if params.get(name) is not None and not _methods()[method].network.correlated:
-            raise UserError(f"{source}: {name}: method {method} has no pixel correlation (PCM); set it to null")
+    if params.get("cam.pcm_iters") is not None and not _methods()[method].network.correlated:
+        raise UserError(f"{source}: cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null")
     for name, known in _methods().items():
         for use in FUSION_USES:
             weights, kinds = params.get(f"fusion.{name}.{use}").weights, known.network.fused
