@@ -81,6 +81,7 @@ def test_products_of_the_correlation_at_reading(tmp_path, run):
     classifier, prototype = CamStore(tmp_path / "out/cams").read(records[0].id)[0]
     np.testing.assert_array_equal(classifier, found[2][0])
     np.testing.assert_array_equal(prototype, found[0][1])
+    assert not np.array_equal(prototype, found[2][1])
 
 
 def test_runs_again_over_read_only_results_with_the_same_bytes(tmp_path, run):
