@@ -357,6 +357,16 @@ def test_heat_maps_of_another_run_go_with_their_image(folder):
         assert sorted(path.stem for path in Path("o/heat_maps").iterdir()) == heats
 
 
+def test_cams_are_read_with_the_products_that_params_name(folder):
+    write_cam_project(folder, 2)
+    params, found = yaml.safe_load(Path("params.yaml").read_text()), set()
+    for change in ({}, {"pcm_iters": 0}, {"seed_pcm_iters": 0}):
+        Path("params.yaml").write_text(yaml.safe_dump({**params, "cam": {**params["cam"], **change}}))
+        run(segment, "0.png", "--out", "o", "--cam", "--labels", "cat,dog")
+        found.add(tuple(path.read_bytes() for path in sorted(Path("o/heat_maps").iterdir())))
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2000, 1), (1, 70_000)])  # a JPEG has no place for the last
 def test_very_small_and_narrow_images(project, size):
     Image.new("RGB", size, "red").save("small.png")
