@@ -180,9 +180,7 @@ class _Run:
     def _measure_kept(self) -> None:
         """Every network that is there, in every reading; several at once, since most of each is its start."""
         networks = sorted((self.folder / "networks").glob("*.safetensors"))
-        network = METHODS[self.plan.method].network
-        ways = readings(correlated=network.correlated, prototypes="prototype" in network.kinds)
-        todo = [(path, reading) for path in networks for reading in ways]
+        todo = [(path, reading) for path in networks for reading in readings(self.plan.method)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda each: self._measure(*each), todo))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.sizes import changed
+from sfc.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,18 @@ _LOG = {  # of the released training log
 }
 
 
-def readings(*, correlated: bool, prototypes: bool) -> list[Reading]:
+def readings(method: str) -> list[Reading]:
     """By the log's rule (one scale, no flip, no constant, absent classes masked before PCM) and by the preset's.
 
-    Args:
-        correlated: the method has a pixel correlation; then the log's rule with 0, 1 and 2 products of it.
-        prototypes: it has prototypes, too; then also with their seeds from the map before the correlation.
+    A method with a pixel correlation is read with 0, 1 and 2 products of it; where it has prototypes, too, also with
+    their seeds from the map before the correlation.
     """
+    network = METHODS[method].network
     preset = Reading("preset", {})
-    if not correlated:
+    if not network.correlated:
         return [Reading("log", _LOG), preset]
     found = [Reading(f"log, PCM {count}", {**_LOG, "cam.pcm_iters": count}) for count in range(3)]
-    if prototypes:
+    if "prototype" in network.kinds:
         found.append(Reading("log, PCM 2, seeds before", {**found[-1].params, "cam.seed_pcm_iters": 0}))
     return [*found, preset]
 

@@ -167,13 +167,16 @@ def test_params_are_those_of_the_paper_but_for_the_sample():
 
 def test_readings_and_their_table():
     values = photographs._params(photographs.Plan("sfc", 10), Path("/sample"), ())
-    log = parse_params(readings(correlated=True, prototypes=False)[1].applied(values))
+    log = parse_params(readings("base")[1].applied(values))
     assert (log.get("cam.scales"), log.get("cam.flip"), log.get("cam.pcm_iters")) == ((1.0,), False, 1)
     assert (log.get("fusion.{method}.eval").fg_gain, log.get("fusion.{method}.eval").bg_offset) == (1.0, 0.0)
-    seeds = parse_params(readings(correlated=True, prototypes=True)[3].applied(values))
+    seeds = parse_params(readings("sfc")[3].applied(values))
     assert (seeds.get("cam.pcm_iters"), seeds.get("cam.seed_pcm_iters")) == (2, 0)
-    assert [reading.name for reading in readings(correlated=False, prototypes=True)] == ["log", "preset"]
-    assert readings(correlated=False, prototypes=True)[1].applied(values) == values
+    correlated = ["log, PCM 0", "log, PCM 1", "log, PCM 2"]
+    expected = {"base": [*correlated, "preset"], "sipe": ["log", "preset"]}
+    expected["sfc"] = [*correlated, "log, PCM 2, seeds before", "preset"]
+    assert {method: [reading.name for reading in readings(method)] for method in expected} == expected
+    assert readings("sfc")[-1].applied(values) == values
     figures = {
         "miou": 41.04,
         "miou_low": 40.0,
