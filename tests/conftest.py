@@ -9,6 +9,14 @@ import torch
 from tests.forked import Forker
 
 ROOT = Path(__file__).resolve().parents[1]
+# the longest come first, so that no process is left alone with them; of those that share a project one, that makes it
+FIRST = [
+    f"tests/{name}"
+    for name in (
+        "pipeline/test_stages", "pipeline/test_paper_tables", "pipeline/test_reruns", "stages/test_on_gpu",
+        "deployment/test_export", "pipeline/",
+    )
+]  # fmt: skip
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # on tiny tensors more threads only wait for one another
 
@@ -30,7 +38,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked gpu are skipped where torch sees no GPU."""
+    """The longest tests first; those marked gpu are skipped where torch sees no GPU."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -1,5 +1,7 @@
 """The two projects all tests here share: a sketch, whose stages take no time, and a tiny one, whose stages are real."""
 
+import fcntl
+import json
 import os
 import shutil
 import sys
@@ -34,14 +36,31 @@ def sketch(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Project:
-    """The pipeline with its real stages on tiny data; all have run and are committed."""
-    root = tmp_path_factory.mktemp("real") / "project"
+    """The pipeline with its real stages on tiny data; all have run and are committed.
+
+    One of pytest's processes makes it; each has a copy of its own, for tests change it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared, first_run = base / "shared-real", base / "shared-real.json"
+    with (base / "shared-real.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not first_run.exists():
+            shutil.rmtree(shared, ignore_errors=True)  # of one that failed
+            first_run.write_text(json.dumps(_run_all(shared)))
+    project = Project(tmp_path_factory.mktemp("real") / "project")
+    shutil.copytree(shared, project.root, symlinks=True)
+    project.first_run = json.loads(first_run.read_text())
+    return project
+
+
+def _run_all(root: Path) -> list[str]:
     project = copy_project(root)
     tiny.write_data(root / tiny.PARAMS["dataset.root"])
     shutil.copy(ROOT / "presets" / "voc12.yaml", root / "params.yaml")
     project.commit()
     project.put(**tiny.PARAMS)
     project.dvc("add", tiny.PARAMS["dataset.root"])
-    project.first_run = project.repro()
+    ran = project.repro()
     project.commit()
-    return project
+    return ran
