@@ -67,9 +67,9 @@ class Project:
     def lock(self) -> dict:
         return read_yaml((self.root / "dvc.lock").read_text(), source="dvc.lock")["stages"]
 
-    def commit(self) -> None:
+    def commit(self, *args: str) -> None:
         self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", "state")
+        self.git("commit", "--quiet", "--message", "state", *args)
 
 
 def stages_run(output: str) -> list[str]:

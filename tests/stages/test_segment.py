@@ -274,17 +274,18 @@ def test_a_run_that_is_interrupted_leaves_results_and_the_same_command_does_all(
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_is_killed(project, forker, end):
-    for i in range(40):
-        shutil.copy("im0.png", f"more{i:02}.png")
+    more = [f"more{i:02}" for i in range(90)]  # of im0's size, so done before im1 and im3: 3 s to be killed in
+    for name in more:
+        shutil.copy("im0.png", f"{name}.png")
     options = [".", "--out", "o", "--no-flip", "--scales=1"]
     process = forker.start(Path.cwd(), "stages.segment", *options, SFC_WORKERS="2")
-    while not Path("o/labels/im3.png").exists() and process.poll() is None:
+    while not Path("o/labels/more02.png").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(end)
     assert process.wait() == (-end if end == signal.SIGKILL else 128 + end), process.said()
     assert ("ended by SIGTERM" in process.said()) == (end == signal.SIGTERM)
     Path("o/labels/.im1.png.999999999.partial.png").write_text("half")
-    photographs = [*NAMES, *(f"more{i:02}" for i in range(40))]
+    photographs = [*NAMES, *more]
     assert list(find_images(["."])) == photographs
     assert all(Path("o", row["label_map"]).is_file() for row in rows() if None not in row.values())
     run(segment, *options)
