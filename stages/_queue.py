@@ -90,8 +90,9 @@ def git(*args: str) -> str:
 
 def add(name: str, targets: Iterable[str], changes: dict[str, str]) -> None:
     """Queue the workspace as it is with params changed; what failed or is out of date under that name goes first."""
-    if states().get(name) == "Failed":
-        run_dvc("queue", "remove", name)
+    for _ in range(2):  # of what no worker began the first takes the params, and only the second the failure
+        if states().get(name) == "Failed":
+            run_dvc("queue", "remove", name)
     head = git("rev-parse", "HEAD").strip()
     if git("for-each-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}"):
         run_dvc("exp", "remove", name)
@@ -114,7 +115,7 @@ def work_off(names: list[str], jobs: int) -> list[str]:
     """
     start = ("queue", "start", "--jobs", str(jobs))
     run_dvc(*start)
-    quiet, lost, shown = 0, 0, None
+    quiet, nowhere, shown = 0, 0, None
     while True:
         _end_if_wanted()
         now = states()
@@ -125,14 +126,23 @@ def work_off(names: list[str], jobs: int) -> list[str]:
         shown = count
         quiet = 0 if working() else quiet + 1
         # on its way from the queue to a worker an experiment is nowhere for a moment
-        lost = lost + 1 if any(name not in now for name in names) else 0
-        if not count["Queued"] + count["Running"] and not 0 < lost < QUIET:
+        nowhere = nowhere + 1 if any(name not in now for name in names) else 0
+        if not count["Queued"] + count["Running"] and not 0 < nowhere < QUIET:
             return [name for name in names if now.get(name) == "Failed"]
         if quiet == QUIET:  # they left just before the last was queued, or were killed
             settle()
             run_dvc(*start)
             quiet = 0
         time.sleep(POLL)
+
+
+def lost(names: Iterable[str]) -> list[str]:
+    """Those of the failed experiments that no worker began: one that was about to leave took them with it."""
+
+    def unbegun(queue) -> set[str]:
+        return {done.entry.name for done in queue.iter_failed() if queue.proc.get(done.entry.stash_rev) is None}
+
+    return [name for name in names if name in _read(unbegun)]
 
 
 def settle() -> None:

@@ -170,18 +170,26 @@ def _run_missing(runs: list[Run], targets: list[str], facts: Facts, jobs: int) -
     """Queue what was not measured and is not on its way, and wait; returns the experiments that failed."""
     done, states = _done(runs, facts), _queue.states()
     missing = [run for run in runs if run.name not in done]
-    todo = [run for run in missing if states.get(run.name) not in ("Queued", "Running")]
-    for number, run in enumerate(todo, 1):
-        _queue.add(run.name, targets, run.changes)
-        say(f"queued {number} of {len(todo)}: {run.name}")
     if not missing:
         return []
-    failed = _queue.work_off([run.name for run in missing], jobs)
+    _queue_all([run for run in missing if states.get(run.name) not in ("Queued", "Running")], targets)
+    names = [run.name for run in missing]
+    failed = _queue.work_off(names, jobs)
+    if failed and (lost := _queue.lost(failed)):
+        say("a worker that was about to leave took what it did not run: once more")
+        _queue_all([run for run in missing if run.name in lost], targets)
+        failed = _queue.work_off(names, jobs)
     done = _done(missing, facts)
     if other := [run.name for run in missing if run.name not in failed and run.name not in done]:
         names = ", ".join(other)
         raise UserError(f"no figures of this code, data and params (edited meanwhile?): {names}; start again")
     return failed
+
+
+def _queue_all(runs: list[Run], targets: list[str]) -> None:
+    for number, run in enumerate(runs, 1):
+        _queue.add(run.name, targets, run.changes)
+        say(f"queued {number} of {len(runs)}: {run.name}")
 
 
 def _figures(runs: list[Run], measured: list[str], done: dict[str, str]) -> pd.DataFrame:

@@ -236,6 +236,25 @@ def test_an_experiment_that_fails_says_so_and_is_run_again(project):
     assert ran(project).count("train sfc 1") == 1
 
 
+def test_an_experiment_that_a_leaving_worker_took_is_queued_again(project, monkeypatch):
+    run_dvc, taken = _queue.run_dvc, []
+
+    def queued_as_a_worker_leaves(*args):
+        run_dvc(*args)
+        if "--queue" in args and not taken:
+            taken.extend(project.root.glob(".dvc/tmp/exps/celery/broker/in/*.celery.msg"))
+            for message in taken:
+                message.rename(project.root / ".dvc/tmp/exps/celery/broker/processed" / message.name)
+
+    monkeypatch.setattr(_queue, "run_dvc", queued_as_a_worker_leaves)
+    monkeypatch.chdir(project.root)
+    done = CliRunner().invoke(paper_tables.main, V, catch_exceptions=False)
+    assert len(taken) == 1
+    assert done.exit_code == 0, done.output
+    assert "a worker that was about to leave took what it did not run: once more" in done.output
+    assert ran(project) == ["cam sfc 0", "train sfc 0"]
+
+
 def test_where_all_failed_no_empty_table_is_written(project):
     (project.root / "broken").write_text("")
     done = tables(project, *V, status=1)
