@@ -20,7 +20,7 @@ def writing_alone(name: str, target: object) -> Iterator[None]:
     So what a killed one has left of the target is cleared away by the next, see `stages._stage.output`.
     """
     try:
-        with ending_on_notice(), errors_as_lines(), at_work(name, [str(target)]):
+        with ending_on_notice(), errors_as_lines(), at_work(name, [str(target)], target=str(target)):
             yield
     except (Ended, click.ClickException):
         if notice() is None:

@@ -97,7 +97,7 @@ class Facts:
 
     def _resolve(self, targets: Sequence[str], params: dict[str, Any]) -> list:
         """The chain's stages as dvc.yaml gives them with these params, read anew where what it interpolates differs."""
-        names = sorted(set(re.findall(r"\$\{([\w.]+)\}", Path("dvc.yaml").read_text(encoding="utf-8"))))
+        names = sorted(set(re.findall(r"\$\{([\w.]+)\}", read_text("dvc.yaml"))))
         used = [value(params, name) for name in names if name.partition(".")[0] in params]
         key = json.dumps([*targets, used])
         if key not in self._resolved:
@@ -114,12 +114,13 @@ class Facts:
             raise UserError(
                 f"{new[0]}: git does not know it, so experiments would run without it; git add and commit it"
             )
-        with Repo() as repo:
-            anchor = next(iter(repo.index.stages))
-            for path, dep in zip(
-                paths, loads_from(anchor, [str(Path(path).absolute()) for path in paths]), strict=True
-            ):
-                self._hashes[path] = dep.get_hash().value
+        try:
+            with Repo() as repo:
+                anchor = next(iter(repo.index.stages))
+                deps = loads_from(anchor, [str(Path(path).absolute()) for path in paths])
+                self._hashes |= {path: dep.get_hash().value for path, dep in zip(paths, deps, strict=True)}
+        except DvcException as error:
+            raise UserError(f"the pipeline cannot be read: {_why(error)}") from None
 
 
 def _stages(targets: Sequence[str], params: dict[str, Any]) -> list:
@@ -137,8 +138,11 @@ def _stages(targets: Sequence[str], params: dict[str, Any]) -> list:
                 }
                 return list(stages.values())
         except DvcException as error:
-            why = " ".join(f"{error}: {error.__cause__ or ''}".split())
-            raise UserError(f"the pipeline cannot be read: {why}") from None
+            raise UserError(f"the pipeline cannot be read: {_why(error)}") from None
+
+
+def _why(error: DvcException) -> str:
+    return " ".join(f"{error}: {error.__cause__ or ''}".split())
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import time
@@ -18,15 +19,18 @@ _held: set[str] = set()
 
 
 @contextmanager
-def at_work(stage: str, arguments: Sequence[str] = ()) -> Iterator[None]:
+def at_work(stage: str, arguments: Sequence[str] = (), *, target: str | None = None) -> Iterator[None]:
     """Be the only process at work on a stage with these arguments in the present folder.
+
+    Args:
+        target: the file or folder that the arguments name, however they spell it; only one process is at work on it.
 
     Where the folder takes no files or no locks, there is none; writing the results will say what is wrong.
 
     Raises:
         UserError: another process is, and which one.
     """
-    name = "-".join([stage, *(re.sub(r"\W+", "_", text)[-80:] for text in arguments)])
+    name = "-".join([stage, *map(_part, [os.path.realpath(target)] if target else arguments)])
     path = FOLDER / f"{name}.lock"
     file = _locked(path, " ".join([stage, *arguments]))
     if file is None:
@@ -41,6 +45,12 @@ def at_work(stage: str, arguments: Sequence[str] = ()) -> Iterator[None]:
         _held.discard(name)
         with suppress(OSError):
             FOLDER.rmdir()
+
+
+def _part(text: str) -> str:
+    """A part of a file name, of its own for every text."""
+    plain = re.sub(r"\W+", "_", text)[-80:]
+    return plain if plain == text else f"{plain}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"
 
 
 def alone() -> bool:

@@ -82,8 +82,8 @@ def _edits(
     old: list[str], base: Node, new: list[str], overlay: Node, names: Iterable[str], source: str, inside: str = ""
 ) -> Iterator[tuple[int, int, list[str]]]:
     """(first, end, lines that stand there instead), by lines of the base that do not overlap."""
-    entries = _entries(old, base)
-    for key, entry in _entries(new, overlay).items():
+    entries = _entries(old, base, source)
+    for key, entry in _entries(new, overlay, source).items():
         name = f"{inside}{key}"
         if key not in entries:
             raise UserError(f"{source}: unknown param {name}{nearest(name, names)}")
@@ -101,9 +101,11 @@ def _edits(
             yield there.top, there.key, above
 
 
-def _entries(lines: list[str], node: Node) -> dict[str, _Entry]:
+def _entries(lines: list[str], node: Node, source: str) -> dict[str, _Entry]:
     found = {}
     for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            raise UserError(f"{source}: line {key.start_mark.line + 1}: a key is a list or a mapping; write a name")
         line, column = key.start_mark.line, key.start_mark.column
         one_line = not _is_block(value) and not _is_absent(value) and value.end_mark.line == line
         behind = value.end_mark.column if one_line else key.end_mark.column + 1

@@ -67,20 +67,25 @@ class Results:
         check_file(folder / TABLE)
         for name in FOLDERS:
             check_folder(folder / name)
-        self._kept = read_rows(folder, facts.classes)
-        check_images(folder, images, self._kept)
+        self._kept()
         self._done: dict[str, Row] = {}
         self._lock = Lock()
 
     def __enter__(self) -> Self:
+        kept = self._kept()  # reading the images took its time: another run may have added some
         self._clear_away()
-        self._write_table(self._kept)
+        self._write_table(kept)
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_) -> None:
         with suppress(UserError) if failed else nullcontext():  # a full disk has said so already
             there = read_rows(self._folder, self._facts.classes)  # another run may have added some
             self._write_table(there | self._done)
+
+    def _kept(self) -> dict[str, Row]:
+        rows = read_rows(self._folder, self._facts.classes)
+        check_images(self._folder, self._images, rows)
+        return rows
 
     @property
     def done(self) -> int:

@@ -36,7 +36,8 @@ USES = ("eval", "crf")  # the fusions that are tried: of the labels as measured,
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--masks", metavar="K", type=click.IntRange(1), help="Choose by the masks of K training images.")
+# resamples of one image are that image: nothing could be said of chance
+@click.option("--masks", metavar="K", type=click.IntRange(2), help="Choose by the masks of K training images.")
 @click.option("--images", metavar="N", type=click.IntRange(1), help=f"Without --masks.  [default: {IMAGES}]")
 @click.option("--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to fg_gain]")
 def main(masks: int | None, images: int | None, offsets: str | None) -> None:
@@ -165,14 +166,19 @@ def _choices(counts: Mapping[str, Mapping[str, np.ndarray]], bootstrap: Bootstra
     """Of each figure that decides: with masks the two mIoUs, without the foreground that is left."""
     deciding = {"miou_cam": mean_iou, "miou_crf": mean_iou} if "miou_cam" in counts else {"foreground_cam": halving}
     return {
-        name: Choice(score(sum(counts[name].values())), score(bootstrap.resampled(counts[name])))
+        name: Choice(score(_total(counts[name])), score(bootstrap.resampled(counts[name])))
         for name, score in deciding.items()
     }
 
 
+def _total(counts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The sum over images, in int64: a class passes 2^31 pixels on some 200 large photographs."""
+    return np.sum(list(counts.values()), axis=0, dtype=np.int64)
+
+
 def _rows(offsets: Sequence[float], counts: Mapping[str, Mapping], choices: Mapping[str, Choice]) -> list[list[str]]:
     """The table, its heading first; all but the offset in percent."""
-    shares = {name: sum(counts[name].values()) for name in ("foreground_cam", "foreground_crf") if name in counts}
+    shares = {name: _total(counts[name]) for name in ("foreground_cam", "foreground_crf") if name in counts}
     columns = {name: total[:, 0] / total[:, 1] for name, total in shares.items()}
     columns |= {name: choice.scores for name, choice in choices.items() if name not in columns}
     figures = ([f"{100 * values[i]:.1f}" for values in columns.values()] for i in range(len(offsets)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from sfc.errors import UserError
 from sfc.params import read_text, read_yaml
 from stages._errors import errors_as_lines
 
+LOOKS, PAUSE = 5, 0.1  # seconds
 LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 
 
@@ -23,9 +25,16 @@ def main() -> None:
     It refuses to run then; this command says which file is damaged and what to do. It changes nothing.
     """
     with errors_as_lines():
-        problems = [problem for problem in (_lock_problem(), _rwlock_problem()) if problem]
-        if problems:
-            raise UserError("\n".join(problems))
+        check_project()
+
+
+def check_project() -> None:
+    """Raise UserError if the present folder is not one where DVC can work, with the remedy."""
+    if not Path(".dvc").is_dir():
+        raise UserError("no DVC project here: run it in the folder of a clone, where dvc.yaml and .dvc are")
+    problems = [problem for problem in (_lock_problem(), _rwlock_problem()) if problem]
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _lock_problem() -> str | None:
@@ -42,13 +51,15 @@ def _lock_problem() -> str | None:
 
 
 def _rwlock_problem() -> str | None:
-    try:
-        if isinstance(json.loads(RWLOCK.read_bytes()), dict):
+    for _ in range(LOOKS):  # while DVC writes it, it is not whole either
+        try:
+            if isinstance(json.loads(RWLOCK.read_bytes()), dict):
+                return None
+        except FileNotFoundError:
             return None
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        pass
+        except ValueError:
+            pass
+        time.sleep(PAUSE)
     return f"{RWLOCK} is damaged, as by a DVC that was killed: when no other dvc is at work here, `rm {RWLOCK}`"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from sfc.deployment.export import exported, metadata, write_onnx, write_pt2
+from sfc.errors import UserError
 from sfc.model_file import SEGMENTATION, read_facts
 from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
@@ -33,8 +35,12 @@ def main(form, model, target, scales, flip) -> None:
     width), and `labels`: uint8 (batch, height, width), 0 the background. Normalisation, scales and mirroring are
     inside. The metadata `sfc` (JSON) has class names, palette and how the model was made. onnx needs the extra export.
     """
-    target = target or model.with_suffix(f".{form}")
+    target = target or model.parent / f"{model.stem}.{form}"
     with writing_alone("export", target):
+        if target.suffix.lower() in {".safetensors", *(f".{name}" for name in WRITERS if name != form)}:
+            raise UserError(f"--to {target}: format {form} is called .{form}; name it so, or another --format")
+        if os.path.realpath(target) == os.path.realpath(model):
+            raise UserError(f"--to {target}: that is the model itself; name another file")
         check_file(target)
         found = look(scales=scales, flip=flip, crf=None)
         how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}

@@ -10,6 +10,7 @@ import click
 from sfc.config_evaluation import Bootstrap
 from sfc.errors import UserError
 from sfc.params import load_params
+from sfc.report.forms import check_metrics
 from stages._errors import errors_as_lines
 from stages._paper import PRODUCTS
 
@@ -45,12 +46,12 @@ def _rows(product: str) -> list[tuple[str, str, dict]]:
     path = Path("metrics") / f"evaluate_{product}.json"
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(isinstance(figures["images"], int) for figures in splits.values())
+        check_metrics(path.stem, splits, str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro`") from None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
+    except (OSError, ValueError, RecursionError, UserError):
+        splits = None
+    if not splits:
         raise UserError(f"{path}: not what the stage evaluate@{product} writes; run `dvc repro -f evaluate@{product}`")
     rows, name = [], PRODUCTS[product]
     for split, figures in splits.items():
@@ -87,7 +88,7 @@ def _notes(rows: list[tuple[str, str, dict]], bootstrap: Bootstrap) -> list[str]
 
 def _miou(found: dict) -> str:
     low, high = found.get("miou_low"), found.get("miou_high")
-    return _percent(found.get("miou")) + ("" if low is None else f" [{low:.1f}, {high:.1f}]")
+    return _percent(found.get("miou")) + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")
 
 
 def _percent(value: float | None) -> str:

@@ -19,9 +19,11 @@ from stages import _queue
 from stages._copies import REMEDY, reaches_copies
 from stages._errors import errors_as_lines
 from stages._facts import Facts, changed, read_params, value
+from stages._lock import at_work
 from stages._paper import METHODS, PRODUCTS, RUNS, SETTINGS, ablation_table, main_figures, main_table
 from stages._places import GivenPath, check_file
 from stages._stage import output, say
+from stages.dvc_files import check_project
 
 SEED = "train_cam.random_seed"
 
@@ -42,7 +44,7 @@ class Run:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help=f"{SEED} 0, 1, ...")
-@click.option("--tables", metavar="4,5,6,7", default="4,5,6,7", show_default=True, help="Which of the ablations.")
+@click.option("--tables", metavar="4,5,6,7", help="Which of the ablations.  [default: all]")
 @click.option("--main", "main_results", is_flag=True, help=f"Instead: the whole pipeline of {', '.join(METHODS)}.")
 @click.option("--products", metavar="cam,crf,...", help=f"With --main: what to measure of {', '.join(PRODUCTS)}.")
 @click.option("--jobs", type=click.IntRange(1), help="Experiments at a time  [default: one a GPU, or one]")
@@ -85,12 +87,17 @@ def _make(seeds, tables, main_results, products, jobs, out, dry_run) -> tuple[li
         raise UserError(f"--out {out}: name the Markdown file; the CSV beside it has its name")
     if products and not main_results:
         raise UserError("--products belongs to --main; the ablations measure the CAMs alone")
-    numbers = _listed("--tables", tables, {str(number): number for number in RUNS})
+    if tables and main_results:
+        raise UserError("--tables are of the ablations, --main is instead of them; leave one out")
+    numbers = _listed("--tables", tables, {str(number): number for number in RUNS}) if tables else list(RUNS)
     measured = _listed("--products", products, {p: p for p in PRODUCTS}) if products else list(PRODUCTS)
     measured = measured if main_results else ["cam"]
     out = out or Path("bench/main_results.md" if main_results else "bench/paper_tables.md")
     check_file(out)
     check_file(out.with_suffix(".csv"))
+    check_project()
+    if not _queue.git("rev-parse", "--git-dir"):
+        raise UserError("no git repository here, of which DVC's experiments are copies; clone the project")
     targets = [f"evaluate@{product}" for product in measured]
     params, facts = read_params(), Facts()
     parse_params(params)
@@ -102,7 +109,8 @@ def _make(seeds, tables, main_results, products, jobs, out, dry_run) -> tuple[li
     if dry_run:
         _list(runs, facts)
         return [], runs
-    failed = _run_missing(runs, targets, facts, jobs or torch.cuda.device_count() or 1)
+    with at_work("paper_tables"):
+        failed = _run_missing(runs, targets, facts, jobs or torch.cuda.device_count() or 1)
     found = _figures(runs, measured, _done(runs, facts))
     if len(found):
         text = _document(numbers, found, params, main_results=main_results)
@@ -120,6 +128,8 @@ def _listed(option: str, text: str, known: dict) -> list:
     for name in names:
         if name not in known:
             raise UserError(f"{option}: {name!r} is none of {', '.join(known)}")
+        if names.count(name) > 1:
+            raise UserError(f"{option}: {name} comes twice")
     return [known[name] for name in names]
 
 

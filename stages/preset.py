@@ -78,14 +78,19 @@ def _would_be_lost(presets: Iterable[Path]) -> bool:
     """True if the text of params.yaml is in no commit and no preset's."""
     if not PARAMS.exists():
         return False
+    return not _committed() and PARAMS.read_bytes() not in map(_text_or_none, presets)
+
+
+def _committed() -> bool:
+    """Whether HEAD has params.yaml as it is; git's status says nothing of files that it ignores or skips."""
     try:
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", str(PARAMS)], capture_output=True, text=True, check=False
-        )
-        kept = not status.returncode and not status.stdout  # no repository: nothing keeps the edits
+        blobs = [
+            subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout
+            for words in (("rev-parse", "--verify", "--quiet", f"HEAD:./{PARAMS}"), ("hash-object", str(PARAMS)))
+        ]
     except FileNotFoundError:  # no git
-        kept = False
-    return not kept and PARAMS.read_bytes() not in map(_text_or_none, presets)
+        return False
+    return bool(blobs[0]) and blobs[0] == blobs[1]
 
 
 def _text_or_none(path: Path) -> bytes | None:

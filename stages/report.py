@@ -39,25 +39,34 @@ def main(experiments: tuple[str, ...], out: Path | None, params: Annotated[Param
         raise UserError(
             "dvc.yaml: no such file; the report shows the plots that it names: run it in a clone, see docs/install.md"
         )
-    pipeline = read_yaml(read_text("dvc.yaml"), source="dvc.yaml")
+    metrics, plots = _declared(read_yaml(read_text("dvc.yaml"), source="dvc.yaml"))
     names = [WORKSPACE, *experiments] if len(experiments) == 1 else list(dict.fromkeys(experiments))
     if len(experiments) > 1 and len(names) == 1:
         raise UserError(f"{names[0]} is named twice; name another one to compare it with")
     out = out or Path(COMPARISON if names else REPORT)
     check_file(out)
     reads = {name: revision(name) for name in names} or {"this run": workspace}
-    runs = [read_run(name, read, pipeline["metrics"], list(TITLES)) for name, read in reads.items()]
+    runs = [read_run(name, read, metrics, list(TITLES)) for name, read in reads.items()]
     for run in runs:
         if not run.metrics or not run.classes:
             raise UserError(f"{run.name}: no metrics or no out/label_stats.csv; run `dvc repro`, or `dvc pull` it")
         if [row.get("class") for row in run.classes] != [row.get("class") for row in runs[0].classes]:
             raise UserError(f"{run.name} and {runs[0].name} are of different classes; compare runs on one data set")
     preset = _nearest_preset(runs[0].params)
-    plots = filled_plots(pipeline["plots"], reads, leave_out="out/gallery/")
+    plots = filled_plots(plots, reads, leave_out="out/gallery/")
     page = report_page(runs, titles=TITLES, preset=preset, plots=plots)
     with output(out) as path:
         path.write_text(page, encoding="utf-8")
     return f"report: {out}, {len(page.encode()) / 1e6:.1f} MB, opens in any browser without network;"
+
+
+def _declared(pipeline) -> tuple[list[str], list[str | dict]]:
+    """The metrics files and the plots at the top of dvc.yaml."""
+    metrics, plots = (pipeline.get(key) if isinstance(pipeline, dict) else None for key in ("metrics", "plots"))
+    for key, found, kind in (("metrics", metrics, str), ("plots", plots, str | dict)):
+        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+            raise UserError(f"dvc.yaml: no list `{key}` at its top, as git has one; put it back")
+    return metrics, plots
 
 
 def _nearest_preset(params: dict) -> tuple[str, dict]:

@@ -107,6 +107,8 @@ def _listed(path: Path) -> Iterator[tuple[str, Path]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a list of paths in UTF-8 ({error}); save it as UTF-8") from None
+    if any("\0" in line for line in lines):
+        raise UserError(f"{path}: not a list of paths in UTF-8 (it holds zero bytes); save it as UTF-8")
     named = [Path(line.strip()) for line in lines if line.strip()]
     if not named:
         raise UserError(f"{path}: an empty list; write the path of an image a line")

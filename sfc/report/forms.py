@@ -48,6 +48,7 @@ class _Measured(_Form):
 
 class _Split(_Measured):
     images: Count
+    tried_on_masks_of: dict[str, Count] = {}
     stands_for: Text = "labels"
 
     @model_validator(mode="after")

@@ -109,12 +109,14 @@ def test_lists_are_read_from_here_or_from_beside_them(tree):
         (["x" * 300], "x{300}: no such file or folder"),
         (["none.txt"], "none.txt: an empty list"),
         (["latin.txt"], "latin.txt: not a list of paths in UTF-8"),
+        (["zeros.txt"], "zeros.txt: not a list of paths in UTF-8 .it holds zero bytes.; save it as UTF-8"),
     ],
 )
 def test_what_is_no_source_is_one_line(tree, sources, message):
     Path("empty").mkdir()
     Path("in/a.jpg").touch()
     Path("none.txt").write_text("\n")
+    Path("zeros.txt").write_bytes("in/a.jpg".encode("utf-16-le"))
     Path("latin.txt").write_bytes(b"\xe4.png")
     with pytest.raises(UserError, match=f"^{message}"):
         found(*sources)

@@ -6,6 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from stages import dvc_files
 from stages.dvc_files import main
 
 LOCK = "schema: '2.0'\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n    deps:\n    - path: data\n"
@@ -29,6 +30,19 @@ def test_whole_books_need_no_word(folder, content):
         (folder / ".dvc/tmp/rwlock").write_bytes(content)
     done = run()
     assert (done.exit_code, done.output) == (0, "")
+
+
+def test_where_no_project_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run()
+    assert done.exit_code == 1
+    assert done.output == "Error: no DVC project here: run it in the folder of a clone, where dvc.yaml and .dvc are\n"
+
+
+def test_a_lock_that_dvc_is_writing_is_not_damaged(folder, monkeypatch):
+    (folder / ".dvc/tmp/rwlock").write_bytes(b"")
+    monkeypatch.setattr(dvc_files.time, "sleep", lambda _: (folder / ".dvc/tmp/rwlock").write_bytes(b"{}"))
+    assert run().exit_code == 0
 
 
 @pytest.mark.parametrize("content", [b"", LOCK.encode()[:30], LOCK.encode()[:-7], b"\0" * 99, b"schema: [", b"\xff"])

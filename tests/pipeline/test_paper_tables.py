@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from stages import _queue, paper_tables
+from stages._lock import at_work
 from tests.pipeline.project import ROOT, Project
 
 PIPELINE = """
@@ -285,6 +286,53 @@ def test_params_that_no_experiment_could_run_with_are_refused_before_anything_is
         assert done.output.startswith(f"Error: {said}")
         assert len(done.output.splitlines()) == 1
     assert "No experiment tasks" in project.dvc("queue", "status")
+
+
+def refused(project, *args):
+    with contextlib.chdir(project.root):
+        done = CliRunner().invoke(paper_tables.main, args)
+    assert done.exit_code == 1
+    (line,) = done.output.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--tables", "4,4"), "--tables: 4 comes twice"),
+        (("--main", "--products", "cam,seg,cam"), "--products: cam comes twice"),
+        (("--main", "--tables", "4"), "--tables are of the ablations, --main is instead of them; leave one out"),
+    ],
+)
+def test_what_is_asked_twice_or_for_nothing_is_refused(project, args, said):
+    assert refused(project, *args, "--dry-run") == f"Error: {said}"
+
+
+def test_damage_that_a_kill_leaves_is_said_with_its_remedy(project):
+    lock, yaml_file = project.root / "dvc.lock", project.root / "dvc.yaml"
+    whole = lock.read_bytes()
+    for content in (whole[: len(whole) // 2], b'{"stages": 1}'):
+        lock.write_bytes(content)
+        assert "git checkout dvc.lock" in refused(project, *V, "--dry-run")
+    lock.write_bytes(whole)
+    (project.root / ".dvc/tmp/rwlock").write_bytes(b"")
+    assert "`rm .dvc/tmp/rwlock`" in refused(project, *V)
+    (project.root / ".dvc/tmp/rwlock").unlink()
+    pipeline = yaml_file.read_bytes()
+    yaml_file.write_bytes(b"\xff")
+    assert refused(project, *V, "--dry-run").startswith("Error: dvc.yaml: ")
+    yaml_file.write_bytes(pipeline)
+    for folder, said in ((".git", "no git repository here"), (".dvc", "no DVC project here")):
+        (project.root / folder).rename(project.root / "away")
+        assert said in refused(project, *V, "--dry-run")
+        (project.root / "away").rename(project.root / folder)
+
+
+def test_a_second_one_at_once_is_refused(project):
+    with contextlib.chdir(project.root), at_work("paper_tables"):
+        done = tables(project, *V, status=1)
+    assert "Error: paper_tables is at work in this folder already" in done.stderr
+    assert "to run" in listed(project, *V)
 
 
 def test_an_interrupt_that_is_swallowed_ends_the_command_all_the_same():

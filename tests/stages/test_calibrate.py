@@ -11,11 +11,12 @@ from PIL import Image
 from sfc.data.images import read_mask
 from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest
 from sfc.dense_crf import refine_cams
+from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.confusion import Confusion, scores
 from sfc.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
 from sfc.params import load_params
-from stages.calibrate import main
+from stages.calibrate import _choices, _rows, main
 from tests.forked import wait_for
 from tests.offsets.conftest import CRF
 
@@ -133,7 +134,7 @@ def test_masks_once_used_up_stay_so_and_come_first(project):
     run("--masks", "4", "--offsets", "0.4")
     assert tuning()[:2] == first
     assert len(tuning()) == 4
-    run("--masks", "1", "--offsets", "0.4")
+    run("--masks", "2", "--offsets", "0.4")
     assert len(tuning()) == 4
     measured = read_manifest("out/manifest.csv", "out/classes.json", tuning="out/tuning.json")
     assert {record.id for record in measured.records if not record.mask} == set(tuning())
@@ -146,7 +147,7 @@ def test_a_few_masks_and_later_more_are_those_of_more_at_once(project):
     at_once, files = set(tuning()), {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()}
     Path("params.yaml").write_text(text)
     Path("out/tuning.json").unlink()
-    for number in (1, 2, 4):
+    for number in (2, 3, 4):
         run("--masks", str(number), "--offsets", "0.4")
         assert len(tuning()) == number
     assert set(tuning()) == at_once
@@ -261,6 +262,20 @@ def test_what_cannot_be_done_is_one_line_and_uses_nothing_up(project, args, mess
     assert not Path("out/calibrate").exists()
 
 
+def test_one_mask_says_nothing_of_chance(project):
+    assert "1 is not in the range x>=2" in run("--masks", "1", code=2).stderr
+    assert tuning() == []
+
+
+def test_pixels_of_many_large_images_are_counted_whole():
+    one = np.array([[[9_000_000, 9_000_000, 9_000_000], [3_000_000, 3_000_000, 3_000_000]]], np.int32).swapaxes(1, 2)
+    counts = {"miou_cam": {f"im{i}": one for i in range(400)}, "miou_crf": {f"im{i}": one for i in range(400)}}
+    foreground = {f"im{i}": np.array([[3_000_000, 12_000_000]], np.int32) for i in range(400)}
+    choices = _choices(counts, Bootstrap(resamples=2, level=0.95, random_seed=0))
+    assert [choice.scores.tolist() for choice in choices.values()] == [[1.0], [1.0]]
+    assert _rows([0.0], {"foreground_cam": foreground}, {})[1] == ["0", "25.0"]
+
+
 def test_masks_that_are_missing_are_named(project):
     put_manifest([Record(**{**vars(r), "mask": r.mask if r.id in ("im0", "im5") else None}) for r in project])
     result = run("--masks", "3", code=1)
@@ -320,16 +335,16 @@ main = calibrate.main
 
 def test_a_second_one_at_once_is_one_line_and_uses_nothing_up(project, tmp_path, forker):
     Path("slow.py").write_text(SLOW)
-    first = forker.start(tmp_path, "slow", "--masks", "1", "--offsets", "0.4", SFC_WORKERS="1")
+    first = forker.start(tmp_path, "slow", "--masks", "2", "--offsets", "0.4", SFC_WORKERS="1")
     wait_for(lambda: Path("begun").exists() or first.poll() is not None)
     assert first.poll() is None, first.said()
     used = tuning()
     message = f"Error: calibrate out/calibrate is at work in this folder already: process {first.pid} on "
     assert run("--masks", "4", code=1).stderr.startswith(message)
     assert tuning() == used
-    assert len(used) == 1
+    assert len(used) == 2
     Path("go").touch()
     assert first.wait() == 0
-    assert "calibrate: 1 image, to out/calibrate/offsets.csv, 1 sheet beside it\n" in first.said()
+    assert "calibrate: 2 images, to out/calibrate/offsets.csv, 1 sheet beside it\n" in first.said()
     assert table()
     assert not Path(".scratch").exists()

@@ -58,6 +58,19 @@ def main():
 """
 
 
+ONCE = """
+import click
+
+from stages._command import writing_alone
+
+@click.command()
+@click.argument("target")
+def main(target):
+    with writing_alone("once", target):
+        pass
+"""
+
+
 @pytest.fixture
 def start(tmp_path, forker):
     """Starts the stage above in a folder."""
@@ -155,6 +168,17 @@ def test_stages_of_other_arguments_do_not_wait_for_one_another(tmp_path, monkeyp
         assert len(list(Path(".scratch").iterdir())) == 2
     assert not alone()
     assert not Path(".scratch").exists()
+
+
+def test_a_target_is_one_however_it_is_spelled_and_no_other_ones(tmp_path, monkeypatch, forker):
+    monkeypatch.chdir(tmp_path)
+    Path("x").mkdir()
+    Path("once.py").write_text(ONCE)
+    with at_work("once", ["r-1"], target="r-1"):
+        forker.run(tmp_path, "once", "r_1")
+        for spelled in ("r-1", f"{tmp_path}/r-1", "x/../r-1"):
+            said = forker.run(tmp_path, "once", spelled, status=1)
+            assert said.startswith(f"Error: once {spelled} is at work in this folder already: process {os.getpid()} on")
 
 
 def test_a_folder_that_takes_no_lock_has_none(tmp_path, monkeypatch):

@@ -68,6 +68,24 @@ def test_a_missing_file_is_one_line(table, tmp_path):
     assert result.output == "Error: metrics/evaluate_seg.json: no such file; run `dvc repro`\n"
 
 
+@pytest.mark.parametrize(
+    "spoilt", [{"miou": "high"}, {"miou": 3.0, "tried_on_masks_of": [1]}, {"miou": 3.0, "miou_low": "1"}, None]
+)
+def test_what_evaluate_does_not_write_is_one_line(table, tmp_path, spoilt):
+    table(NOTHING, NOTHING)
+    found = {} if spoilt is None else {"train": {**SPLIT, **spoilt}}
+    (tmp_path / "metrics/evaluate_crf.json").write_text(json.dumps(found))
+    result = CliRunner().invoke(main)
+    assert result.exit_code == 1
+    said = "not what the stage evaluate@crf writes; run `dvc repro -f evaluate@crf`"
+    assert result.output == f"Error: metrics/evaluate_crf.json: {said}\n"
+
+
+def test_half_an_interval_is_none(table):
+    lines = table({"train": {**SPLIT, "classifier": CAM | {"miou_low": 47.0}}}, NOTHING)
+    assert lines[1].split()[2:5] == ["train", "1,464", "49.6"]
+
+
 def test_images_that_were_used_up_are_noted(table):
     tuned = {"tried_on_masks_of": {"train": 20}}
     lines = table({"train": {**SPLIT, **tuned, "classifier": CAM}}, {"val": {**SPLIT, **tuned, "miou": 60.0, **FIXED}})

@@ -156,6 +156,19 @@ def test_uncommitted_edits_stay_without_force(project):
     assert "train_cam.epochs: 9 -> 6" in run("voc12", "--force").stdout
 
 
+def test_edits_to_a_file_that_git_looks_away_from_stay_too(project):
+    edited = project.read_text() + "# mine\n"
+    project.write_text(edited)
+    git("update-index", "--skip-worktree", "params.yaml")
+    assert "params.yaml has edits that git does not have" in run("voc12", code=1).output
+    git("update-index", "--no-skip-worktree", "params.yaml")
+    git("rm", "--quiet", "--cached", "params.yaml")
+    Path(".gitignore").write_text("*\n")
+    git("commit", "--quiet", "--message", "params.yaml is ignored")
+    assert "params.yaml has edits that git does not have" in run("voc12", code=1).output
+    assert project.read_text() == edited
+
+
 def test_a_file_that_is_not_utf_8_is_replaced_only_by_force(project, monkeypatch):
     project.write_bytes("# größer\n".encode("latin-1"))
     assert "params.yaml has edits that git does not have" in run("demo", code=1).output
@@ -239,6 +252,9 @@ def test_a_slip_in_a_preset_is_named(project):
     assert run("mine", code=1).output == refused
     Path("presets/mine.yaml").write_text("train_cam:\n  lr: -0.1\n")
     assert "presets/mine.yaml: param train_cam.lr: input should be greater than 0" in run("mine", code=1).output
+    Path("presets/mine.yaml").write_text("train_cam:\n  ? [lr]\n  : 0.1\n")
+    assert run("mine", code=1).output.startswith("Error: presets/mine.yaml: ")
+    assert "unexpected" not in run("mine", code=1).output
     Path("presets/voc12.yaml").write_text("dc:\n")
     assert (
         run("demo", code=1).output

@@ -172,6 +172,15 @@ def test_outside_a_clone_is_one_line(project):
     assert run(code=1) == "Error: dvc.yaml: Is a directory\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("", "metrics"), ("[]", "metrics"), ("metrics: 3", "metrics"), ("metrics: []", "plots"), ("plots: []", "metrics")],
+)
+def test_a_pipeline_that_declares_nothing_to_show_is_one_line(project, text, key):
+    (project / "dvc.yaml").write_text(text)
+    assert run(code=1) == f"Error: dvc.yaml: no list `{key}` at its top, as git has one; put it back\n"
+
+
 def test_nothing_run_yet_is_one_line(project):
     (project / "out/label_stats.csv").unlink()
     assert "this run: no metrics or no out/label_stats.csv; run `dvc repro`" in run(code=1)

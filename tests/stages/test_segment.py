@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from sfc.model_file import SEGMENTATION, read_facts, save_model
 from sfc.segmentation.models import load_segmenter
-from stages import _results, crf, export, infer_cam, predict, segment
+from stages import _command, _results, crf, export, infer_cam, predict, segment
 from tests.stages.cam_project import write_cam_project
 from tests.stages.predict_project import SIZES, set_predict, write_model, write_project
 
@@ -306,6 +307,21 @@ def test_rows_of_other_results_in_the_folder_stay(project):
     assert table()["im1"] == before["im1"]
 
 
+def test_rows_that_another_run_adds_meanwhile_stay(project, monkeypatch):
+    """From another working directory, which has its own lock, while this run looks at its images."""
+    work = segment._job
+
+    def meanwhile(*args):
+        monkeypatch.setattr(segment, "_job", work)
+        run(segment, "im0.png", "--out", "o")
+        return work(*args)
+
+    monkeypatch.setattr(segment, "_job", meanwhile)
+    monkeypatch.setattr(_command, "at_work", lambda *_, **__: nullcontext())
+    run(segment, "im1.png", "--out", "o")
+    assert images() == ["im0.png", "im1.png"]
+
+
 def test_sources_beside_and_below_the_results_are_read(project):
     for out in (".", "..", "below"):
         run(segment, ".", "--out", out)
@@ -482,6 +498,25 @@ def test_a_disk_that_takes_no_pt2_is_said_so(project):
     assert done.stderr.splitlines()[1:] == [f"Error: {said}"]
     assert done.returncode == 1
     assert [path.name for path in Path("out").iterdir() if "pt2" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--to", "out/seg.safetensors"), "--to out/seg.safetensors: format onnx is called .onnx; name it so"),
+        (("--to", "x.pt2"), "--to x.pt2: format onnx is called .onnx; name it so, or another --format"),
+        (("--model", "alike", "--to", "./alike"), "--to alike: that is the model itself; name another file"),
+        (("--model", "."), "Error: .: "),
+    ],
+)
+def test_export_writes_over_no_model_and_under_no_wrong_name(project, options, said):
+    model = Path("out/seg.safetensors").read_bytes()
+    Path("alike").write_bytes(model)
+    printed = run(export, *options, "--scales", "1", "--no-flip", status=1)
+    assert printed.splitlines()[-1].startswith("Error: ")
+    assert said in printed
+    assert Path("out/seg.safetensors").read_bytes() == Path("alike").read_bytes() == model
+    assert not Path("x.pt2").exists()
 
 
 def test_export_refuses_what_is_no_segmentation_model(project):
