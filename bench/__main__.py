@@ -16,7 +16,7 @@ from bench import (
     segmentation,
     training,
 )
-from bench.measure import Measured, Row, machine, measure
+from bench.measure import Measured, Row, known_device, machine, measure
 from sfc.memory import keep_freed_memory
 
 FAMILIES = (calibration, localization, refinement, segmentation, evaluation, training, public_step, public_images)
@@ -49,7 +49,7 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
     """
     keep_freed_memory()  # as in every stage
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    target = torch.device(device)
+    target = known_device(device)
     click.echo(f"{machine(target)}, scale {scale}, {repeats} repeats\n")
     click.echo(_line(_COLUMNS))
     click.echo(_line(["--"] * len(_COLUMNS)))

@@ -26,6 +26,7 @@ from sfc.localization.store import CamStore
 from sfc.params import load_params
 from sfc.proposals.vote import vote
 from sfc.randomness import generator
+from stages._errors import errors_as_lines
 
 _TOUCHING = np.ones((3, 3), int)
 Masks = list[np.ndarray]
@@ -106,9 +107,19 @@ def proposals(record: Record, kind: str) -> Masks:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--write", nargs=2, metavar="KIND FILE", help="Write proposals of a kind, and measure nothing.")
+@click.option(
+    "--write",
+    type=(click.Choice(list(KINDS)), str),
+    metavar="KIND FILE",
+    help="Write proposals of a kind, and measure nothing.",
+)
 def main(write: tuple[str, str] | None) -> None:
     """Measure the vote on pseudo-labels and CRF labels in out/, with the rule of params.yaml and its variants."""
+    with errors_as_lines():
+        _main(write)
+
+
+def _main(write: tuple[str, str] | None) -> None:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = [record for record in manifest.split("train") if record.mask]
     if write is not None:

@@ -12,11 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # what clear_refs takes to set VmHWM back to VmRSS
 MIB = 1 << 20
+
+
+def known_device(name: str) -> torch.device:
+    """The torch device of that name; click's one line where torch has none here."""
+    try:
+        torch.zeros(1, device=(device := torch.device(name)))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise click.BadParameter(f"{name!r} is no device that torch sees here ({why})", param_hint="--device") from None
+    return device
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import localization, public_step
-from bench.measure import machine, seconds_of
+from bench.measure import known_device, machine, seconds_of
 from sfc.memory import keep_freed_memory
 
 SIDES = {"tiny": (64, 128), "small": (1024, 2048), "full": (1024, 2048, 4096)}
@@ -35,7 +35,7 @@ def main(scale: str, device: str, repeats: int) -> None:
     """
     keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    target = torch.device(device)
+    target = known_device(device)
     click.echo(f"{machine(target)}, scale {scale}, {repeats} repeats")
     for bf16 in (False, True):
         name = "bf16" if bf16 else "fp32"

@@ -49,7 +49,7 @@ def at_work(stage: str, arguments: Sequence[str] = (), *, target: str | None = N
 
 def _part(text: str) -> str:
     """A part of a file name, of its own for every text."""
-    plain = re.sub(r"\W+", "_", text)[-80:]
+    plain = re.sub(r"\W+", "_", text, flags=re.ASCII)[-80:]  # characters of one byte: a name has at most 255
     return plain if plain == text else f"{plain}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}"
 
 

@@ -46,9 +46,12 @@ def check_parents(path: Path) -> None:
 
 
 def refuse_folder(path: Path) -> None:
-    """Raise UserError if a folder lies where a file is to be written; a link to one makes way."""
+    """Raise UserError if a folder lies where a file is to be written, a link to one makes way; or a device or pipe."""
     if path.is_dir() and not path.is_symlink():
         raise UserError(f"{path}: cannot be written (a folder lies there); remove it, or write elsewhere")
+    special = path.exists() and not path.is_dir() and not path.is_file()
+    if special or path.absolute().parent == Path("/dev"):  # /dev/stdout is a link, to a file where it is redirected
+        raise UserError(f"{path}: cannot be written (no place for a file, but a device or pipe); write elsewhere")
 
 
 def _check_rights(folder: Path) -> None:

@@ -186,7 +186,7 @@ def measured() -> list[tuple[str, str]]:
 
 def at(commit: str, path: str) -> str:
     """A file as an experiment has committed it; empty where there is none."""
-    return git("show", f"{commit}:{path}")
+    return git("show", f"{commit}:./{path}")  # the project may lie in a folder of the repository
 
 
 def _read(what: Callable[..., T]) -> T:

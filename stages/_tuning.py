@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
+
+import yaml
 
 from sfc.data.manifest import Manifest, Record, read_tuning, write_tuning
 from sfc.data.spread import spread_over_classes
@@ -58,8 +59,13 @@ def _even(records: Sequence[Record], number: int, taken: Collection[Record] = ()
     return [records[row] for row in sorted(rows)]
 
 
+def _listed(ids: Sequence[str]) -> str:
+    # with quotes: 2007_01 is a number in YAML 1.1
+    return yaml.safe_dump(list(ids), default_flow_style=True, default_style='"', width=float("inf")).strip()
+
+
 def _mark(ids: Sequence[str]) -> None:
-    text = with_param(read_text(_PARAMS), "dataset.tuning", json.dumps(ids))  # quotes: 2007_01 is a number in YAML 1.1
+    text = with_param(read_text(_PARAMS), "dataset.tuning", _listed(ids))
     with output(_PARAMS) as path:
         path.write_text(text, encoding="utf-8")
     with output(_TUNING) as path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import shlex
 import shutil
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import click
+import yaml
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from sfc.errors import UserError
@@ -48,11 +50,12 @@ def main(name: str, root: Path, sbd: bool) -> None:
             params["sbd"] = root / "SBD"
     click.echo(f"download: {name} is there; in params.yaml, section dataset, write", err=True)
     for key, value in params.items():
-        click.echo(f"{key}: {value}")
+        click.echo(yaml.safe_dump({key: str(value)}, allow_unicode=True, width=float("inf")).strip())
     if not root.is_absolute() and Path.cwd() in root.resolve().parents:
         click.echo("for queued experiments to have it, delete the archives and track the folder:", err=True)
-        click.echo(f"rm -f {root}/*.tar {root}/SBD/*.tgz", err=True)
-        click.echo(f"dvc add {root} && git add {root}.dvc {root.parent / '.gitignore'}", err=True)
+        folder, record, ignored = (shlex.quote(str(p)) for p in (root, f"{root}.dvc", root.parent / ".gitignore"))
+        click.echo(f"rm -f {folder}/*.tar {folder}/SBD/*.tgz", err=True)
+        click.echo(f"dvc add {folder} && git add {record} {ignored}", err=True)
 
 
 def _bring(download: Callable[[Path], None], root: Path) -> None:

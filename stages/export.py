@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -37,11 +36,9 @@ def main(form, model, target, scales, flip) -> None:
     """
     target = target or model.parent / f"{model.stem}.{form}"
     with writing_alone("export", target):
-        if target.suffix.lower() in {".safetensors", *(f".{name}" for name in WRITERS if name != form)}:
-            raise UserError(f"--to {target}: format {form} is called .{form}; name it so, or another --format")
-        if os.path.realpath(target) == os.path.realpath(model):
-            raise UserError(f"--to {target}: that is the model itself; name another file")
         check_file(target)
+        if not target.name.lower().endswith(f".{form}"):
+            raise UserError(f"--to {target}: format {form} is called .{form}; name it so, or another --format")
         found = look(scales=scales, flip=flip, crf=None)
         how = {"scales": found.scales, "merge": found.merge, "flip": found.flip}
         facts = read_facts(model, task=SEGMENTATION)

@@ -33,6 +33,8 @@ def main(target: Path) -> None:
     """
     with writing_alone("export_voc", target):
         check_file(target)
+        if not target.name.lower().endswith((".tar.gz", ".tgz")):
+            raise UserError(f"--to {target}: the archive is a .tar.gz; name it so")
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         if manifest.classes != VOC_CLASSES:
             raise UserError("the VOC server knows VOC's 20 classes in their order, and out/classes.json has others")

@@ -57,7 +57,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     """
     target = target or Path("out/hand_over") / tool
     with writing_alone("hand_over", target):
-        (check_file if target.suffix == ".zip" else check_folder)(target)
+        (check_file if target.suffix.lower() == ".zip" else check_folder)(target)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         archive = LabelArchive(PATHS[product])
         records = _records(archive, {record.id: record for record in manifest.records}, only)
@@ -65,7 +65,7 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
             raise UserError(f"--out {target}: there is something already; remove it, or name another place")
         items = _Counted(progress(records, total=len(records), label=tool), archive, LAYOUTS[tool].undecided)
         with output(target) as path:
-            if target.suffix == ".zip":
+            if target.suffix.lower() == ".zip":
                 # under a name that `output` clears away should this process be killed
                 with TemporaryDirectory(prefix=f"{path.stem}.", suffix=".partial.zip", dir=path.parent) as folder:
                     LAYOUTS[tool].write(Path(folder), items, manifest.classes)
@@ -90,7 +90,7 @@ def _listed(only: Path) -> list[str]:
     try:
         ids = list(dict.fromkeys(filter(None, map(str.strip, only.read_text(encoding="utf-8-sig").splitlines()))))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--only {only}: cannot be read ({error})") from None
+        raise UserError(f"--only {only}: cannot be read ({error}); it has to be text in UTF-8") from None
     if not ids:
         raise UserError(f"--only {only}: names no image")
     return ids

@@ -82,15 +82,19 @@ def _would_be_lost(presets: Iterable[Path]) -> bool:
 
 
 def _committed() -> bool:
-    """Whether HEAD has params.yaml as it is; git's status says nothing of files that it ignores or skips."""
+    """Whether HEAD has params.yaml as it is; git's status says nothing of files that it ignores or skips.
+
+    A link is replaced and what it leads to stays.
+    """
+    hashes = ["hash-object", str(PARAMS)], ["hash-object", "--no-filters", str(PARAMS)]  # ends of lines may be changed
     try:
-        blobs = [
+        committed, *here = (
             subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout
-            for words in (("rev-parse", "--verify", "--quiet", f"HEAD:./{PARAMS}"), ("hash-object", str(PARAMS)))
-        ]
+            for words in (["rev-parse", "--verify", "--quiet", f"HEAD:./{PARAMS}"], *hashes)
+        )
     except FileNotFoundError:  # no git
         return False
-    return bool(blobs[0]) and blobs[0] == blobs[1]
+    return PARAMS.is_symlink() or (bool(committed) and committed in here)
 
 
 def _text_or_none(path: Path) -> bytes | None:

@@ -97,15 +97,36 @@ def _place(rng: np.random.Generator, kind: int, objects: int, colours: np.ndarra
     mask[window][shape] = kind + 1
 
 
+def _holds_other(out: Path) -> bool:
+    """Whether there is anything and it is no drawing of this command, whose classes.txt has the demo's classes."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return False
+    classes = out / "classes.txt"
+    return not classes.is_file() or classes.read_bytes().split() != [name.encode() for name in CLASSES]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False))
 @click.option("--images", type=click.IntRange(1), default=340, help="Training images; a quarter more for validation.")
-@click.option("--imbalance", type=click.FloatRange(1), default=22.0, help="Images of the first class over the last.")
-@click.option("--size", type=click.IntRange(32), default=256, help="Long side of an image in pixels.")
+@click.option(
+    "--imbalance", type=click.FloatRange(1, 1e6), default=22.0, help="Images of the first class over the last."
+)
+@click.option("--size", type=click.IntRange(32, 4096), default=256, help="Long side of an image in pixels.")
 @click.option("--seed", type=int, default=0)
-def main(out: Path, images: int, imbalance: float, size: int, seed: int) -> None:
-    """Draw the demo data set into the folder OUT."""
-    write_shapes(out, images=images, imbalance=imbalance, size=size, seed=seed)
+def main(out: str, images: int, imbalance: float, size: int, seed: int) -> None:
+    """Draw the demo data set into the folder OUT, which is empty or holds such a data set."""
+    if not out:
+        raise click.BadParameter("'' is no path; is a variable of the shell not set?", param_hint="OUT")
+    if imbalance != imbalance:
+        raise click.BadParameter("nan is no number", param_hint="--imbalance")
+    try:
+        if _holds_other(Path(out)):
+            raise click.BadParameter(f"{out}: something else lies there; name another folder", param_hint="OUT")
+        write_shapes(Path(out), images=images, imbalance=imbalance, size=size, seed=seed)
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or out}: {error.strerror}; name another folder, or make room"
+        ) from None
     click.echo(f"{images + max(1, images // 4):,} images and masks in {out}")
 
 

@@ -152,6 +152,14 @@ def main(file: Path, classes: int, images: int, epochs: int, size: int, seed: in
 
     if file.suffix != ".safetensors":
         raise click.BadParameter(f"{file}: it is read by its ending; name it .safetensors", param_hint="FILE")
+    try:  # before minutes of training
+        file.parent.mkdir(parents=True, exist_ok=True)
+        before = file.exists()
+        file.open("ab").close()
+        if not before:
+            file.unlink()
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}; name a file that can be written") from None
 
     def progress(items, *, total: int, label: str):
         return tqdm(items, total=total, desc=label, mininterval=1.0, dynamic_ncols=True, file=sys.stderr)
@@ -161,7 +169,6 @@ def main(file: Path, classes: int, images: int, epochs: int, size: int, seed: in
     state, accuracy = pretrained(
         classes=classes, images=images, epochs=epochs, size=size, seed=seed, workers=workers, progress=progress
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
     save_file(half(state), file)
     click.echo(f"a trunk that told apart {100 * accuracy:.1f} % of its last training images, to {file}")
 

@@ -7,11 +7,11 @@ data.yaml               the two splits, masks_dir, and the name of each value
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from sfc.data.images import IGNORE, read_mask
@@ -38,8 +38,12 @@ def write_ultralytics(folder: Path, items: Iterable[tuple[Record, np.ndarray]], 
     splits = {"train": any_split, "val": any_split, **splits}  # the tool asks for both
     lines = [f"{split}: {path}" for split, path in splits.items()]
     lines += [f"masks_dir: {MASKS}", "names:"]  # no path: the splits are looked for beside this file
-    lines += [f"  {value}: {json.dumps(name)}" for value, name in enumerate((BACKGROUND, *classes))]
+    lines += [f"  {value}: {_quoted(name)}" for value, name in enumerate((BACKGROUND, *classes))]
     (folder / NAMES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _quoted(name: str) -> str:
+    return yaml.safe_dump(name, default_style='"', width=float("inf")).strip()
 
 
 class Values:

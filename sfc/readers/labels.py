@@ -24,7 +24,7 @@ def check_class_names(classes: Sequence[str], where: str) -> tuple[str, ...]:
     if not 1 <= len(classes) <= 254:
         raise UserError(f"{where}: {len(classes)} classes; expected 1 to 254, since masks are 8-bit and 255 is ignored")
     for name in classes:
-        if name.split() != [name] or "," in name:
+        if name.split() != [name] or "," in name or any(ord(character) < 32 for character in name):
             raise UserError(f"{where}: class name {name!r} must be one word without commas; write _ for the spaces")
         if name == "background":
             raise UserError(f"{where}: list the foreground classes only; background is added as value 0")

@@ -6,6 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from bench import __main__ as bench
+from bench import peak
 from bench.measure import Pair, Row, difference, measure
 
 CPU = torch.device("cpu")
@@ -57,6 +58,16 @@ def test_command_prints_a_table_and_fails_on_disagreement(monkeypatch):
     bad = CliRunner().invoke(bench.main, ["--only", "confusion", "--scale", "tiny", "--repeats", "1"])
     assert bad.exit_code == 1
     assert "disagree: wrong" in bad.output
+
+
+@pytest.mark.parametrize("module", [bench, peak])
+@pytest.mark.parametrize("device", ["", "nosuch", "xpu"])
+def test_a_device_that_is_not_there_is_one_line(module, device, monkeypatch):
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+    done = CliRunner().invoke(module.main, ["--device", device])
+    assert done.exit_code == 2
+    said = f"Error: Invalid value for --device: {device!r} is no device that torch sees here ("
+    assert done.output.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize("only", [(), ("--only", "confusion")])

@@ -53,6 +53,15 @@ def records(tmp_path, monkeypatch):
     return found
 
 
+@pytest.mark.parametrize(("arguments", "status"), [((), 1), (("--write", "nosuch", "x.zip"), 2)])
+def test_what_cannot_be_measured_is_one_line(tmp_path, monkeypatch, arguments, status):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == status
+    assert done.output.splitlines()[-1].startswith("Error: ")
+    assert not (tmp_path / "x.zip").exists()
+
+
 def test_regions_are_the_connected_parts_of_each_class():
     label = truth()
     label[15, 22] = 1

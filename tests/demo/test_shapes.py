@@ -41,6 +41,33 @@ def test_same_seed_same_bytes(demo, tmp_path):
     assert filecmp.cmpfiles(demo, tmp_path / "other", images, shallow=False)[1] == images
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["voc"], "voc: something else lies there; name another folder"),
+        ([""], "'' is no path; is a variable of the shell not set?"),
+        (["file/x"], "Not a directory; name another folder, or make room"),
+        (["new", "--imbalance", "nan"], "nan is no number"),
+        (["new", "--size", "999999999"], "999999999 is not in the range 32<=x<=4096"),
+    ],
+)
+def test_what_is_there_stays_and_what_cannot_be_is_one_line(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voc").mkdir()
+    (tmp_path / "voc/labels.csv").write_text("mine")
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(main, [*arguments, "--images", "1"])
+    assert done.exit_code in (1, 2)
+    assert done.output.splitlines()[-1].startswith("Error: ")
+    assert said in done.output.splitlines()[-1]
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["file", "voc", "labels.csv"]
+
+
+def test_a_drawing_may_be_drawn_anew(demo):
+    arguments = [str(demo), "--images", "24", "--size", "64", "--imbalance", "4"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+
+
 def test_table_names_the_splits(demo):
     with open(demo / "labels.csv") as file:
         assert {row["split"] for row in csv.DictReader(file)} == {"train", "val"}

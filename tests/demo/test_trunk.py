@@ -34,6 +34,19 @@ def test_it_learns_and_the_same_seed_gives_the_same_trunk():
     assert half(runs[0][0])["bn1.running_var"].dtype == torch.float32
 
 
+def test_a_place_that_takes_no_file_is_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(trunk, "pretrained", None)
+    monkeypatch.setattr(trunk, "keep_freed_memory", lambda: None)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.safetensors").mkdir()
+    for path in ("file/x.safetensors", "/proc/x.safetensors"):
+        done = CliRunner().invoke(trunk.main, [str(tmp_path / path)])
+        assert done.exit_code == 1
+        assert done.output.startswith("Error: ")
+        assert done.output.endswith("; name a file that can be written\n")
+    assert CliRunner().invoke(trunk.main, [str(tmp_path / "folder.safetensors")]).exit_code == 2
+
+
 def test_the_file_fills_a_trunk(tmp_path, monkeypatch):
     monkeypatch.setattr(trunk, "keep_freed_memory", lambda: None)  # it would last beyond the test
     monkeypatch.setattr(trunk.os, "sched_getaffinity", lambda _: {0}, raising=False)

@@ -124,6 +124,15 @@ def test_ultralytics_finds_each_mask_by_its_image(tmp_path, items):
             np.testing.assert_array_equal(np.array(mask), label)
 
 
+def test_ultralytics_reads_every_class_name_as_it_is(tmp_path, items):
+    classes = ("🐱", "null", "yes")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    LAYOUTS["ultralytics"].write(folder, iter(()), classes)
+    said = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))
+    assert said["names"] == dict(enumerate(("background", *classes)))
+
+
 def test_ultralytics_always_has_its_two_splits(tmp_path, items):
     said = yaml.safe_load((write(for_training(items), "ultralytics", tmp_path / "out") / "data.yaml").read_text())
     assert said["train"] == said["val"] == "images/train"

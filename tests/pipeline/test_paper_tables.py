@@ -328,6 +328,17 @@ def test_damage_that_a_kill_leaves_is_said_with_its_remedy(project):
         (project.root / "away").rename(project.root / folder)
 
 
+def test_files_of_a_project_in_a_folder_of_the_repository_are_found(tmp_path, monkeypatch):
+    project = Project(tmp_path)
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside/dvc.lock").write_text("whole")
+    project.git("init", "--quiet")
+    project.git("add", "--all")
+    project.git("-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "--quiet", "--message", "state")
+    monkeypatch.chdir(tmp_path / "inside")
+    assert _queue.at("HEAD", "dvc.lock") == "whole"
+
+
 def test_a_second_one_at_once_is_refused(project):
     with contextlib.chdir(project.root), at_work("paper_tables"):
         done = tables(project, *V, status=1)

@@ -95,6 +95,7 @@ def test_class_indices():
         ([], "0 classes"),
         ([f"c{i}" for i in range(255)], "255 classes"),
         (["dog", "traffic light"], "must be one word"),
+        (["dog", "c\x1bat"], "must be one word"),
         (["background", "dog"], "foreground classes only"),
         (["dog", "ant", "dog"], "class dog comes twice"),
     ],

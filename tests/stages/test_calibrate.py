@@ -16,6 +16,7 @@ from sfc.evaluation.confusion import Confusion, scores
 from sfc.fusion import fuse, normalise_scales
 from sfc.localization.store import CamStore, CamWriter
 from sfc.params import load_params
+from stages._tuning import _mark
 from stages.calibrate import _choices, _rows, main
 from tests.forked import wait_for
 from tests.offsets.conftest import CRF
@@ -260,6 +261,12 @@ def test_what_cannot_be_done_is_one_line_and_uses_nothing_up(project, args, mess
     assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
     assert tuning() == []
     assert not Path("out/calibrate").exists()
+
+
+def test_ids_of_any_characters_are_marked_as_they_are(project):
+    ids = ["🐱_1", "2007_01", "a\u2028b", 'q"\\', "null"]
+    _mark(ids)
+    assert tuning() == ids
 
 
 def test_one_mask_says_nothing_of_chance(project):

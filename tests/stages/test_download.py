@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -114,6 +116,14 @@ def test_voc12_and_sbd(server, archives):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     run("voc12", "--root", "here", "--sbd")
     assert len(server.sent) == 2
+
+
+def test_names_that_the_shell_or_yaml_would_take_apart_are_quoted(server, archives):
+    result = run("voc12", "--root", "my data: 'x")
+    assert yaml.safe_load(result.stdout) == {"kind": "voc", "root": "my data: 'x/VOCdevkit/VOC2012"}
+    first, second = (shlex.split(line) for line in result.stderr.splitlines()[-2:])
+    assert first == ["rm", "-f", "my data: 'x/*.tar", "my data: 'x/SBD/*.tgz"]
+    assert second == ["dvc", "add", "my data: 'x", "&&", "git", "add", "my data: 'x.dvc", ".gitignore"]
 
 
 def test_interrupted_unpacking_of_sbd_begins_again(archives):

@@ -176,6 +176,8 @@ def test_a_target_is_one_however_it_is_spelled_and_no_other_ones(tmp_path, monke
     Path("once.py").write_text(ONCE)
     with at_work("once", ["r-1"], target="r-1"):
         forker.run(tmp_path, "once", "r_1")
+        with at_work("export_voc", ["大" * 80], target="大" * 80):
+            assert len(list(Path(".scratch").iterdir())) == 2
         for spelled in ("r-1", f"{tmp_path}/r-1", "x/../r-1"):
             said = forker.run(tmp_path, "once", spelled, status=1)
             assert said.startswith(f"Error: once {spelled} is at work in this folder already: process {os.getpid()} on")

@@ -36,6 +36,28 @@ COMMANDS = {
 }
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_devices_and_pipes_stay(folder, name):
+    """Root could replace them."""
+    command, *options = COMMANDS[name]
+    os.mkfifo("pipe.zip")
+    (folder / "link.zip").symlink_to("pipe.zip")
+    for place in ("pipe.zip", "link.zip", "/dev/stdout"):
+        done = CliRunner().invoke(command.main, [*options, place])
+        said = "cannot be written (no place for a file, but a device or pipe); write elsewhere"
+        assert (done.exit_code, done.output) == (1, f"Error: {place}: {said}\n") or name == "hand_over"
+        assert done.exit_code == 1
+    assert (folder / "pipe.zip").is_fifo()
+    assert (folder / "link.zip").is_symlink()
+    with pytest.raises(UserError, match="device or pipe"), output("pipe.zip") as path:
+        path.write_text("1")
+
+
+def test_an_archive_for_the_server_takes_no_other_files_place(folder):
+    done = CliRunner().invoke(export_voc.main, ["--to", "file"])
+    assert (done.exit_code, done.output) == (1, "Error: --to file: the archive is a .tar.gz; name it so\n")
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(folder, name, place):

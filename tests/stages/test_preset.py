@@ -156,6 +156,19 @@ def test_uncommitted_edits_stay_without_force(project):
     assert "train_cam.epochs: 9 -> 6" in run("voc12", "--force").stdout
 
 
+def test_what_git_has_with_other_ends_of_lines_or_as_a_link_is_no_edit(project):
+    project.write_bytes(project.read_bytes().replace(b"epochs: 8", b"epochs: 9").replace(b"\n", b"\r\n"))
+    git("commit", "--quiet", "--all", "--message", "of another system")
+    git("config", "core.autocrlf", "true")
+    run("voc12")
+    mine = project.rename(project.with_name("mine.yaml"))
+    project.symlink_to(mine.name)
+    before = mine.read_bytes()
+    run("demo")
+    assert mine.read_bytes() == before
+    assert not project.is_symlink()
+
+
 def test_edits_to_a_file_that_git_looks_away_from_stay_too(project):
     edited = project.read_text() + "# mine\n"
     project.write_text(edited)

@@ -505,7 +505,8 @@ def test_a_disk_that_takes_no_pt2_is_said_so(project):
     [
         (("--to", "out/seg.safetensors"), "--to out/seg.safetensors: format onnx is called .onnx; name it so"),
         (("--to", "x.pt2"), "--to x.pt2: format onnx is called .onnx; name it so, or another --format"),
-        (("--model", "alike", "--to", "./alike"), "--to alike: that is the model itself; name another file"),
+        (("--model", "alike", "--to", "./alike"), "--to alike: format onnx is called .onnx; name it so"),
+        (("--to", "params.yaml"), "--to params.yaml: format onnx is called .onnx; name it so"),
         (("--model", "."), "Error: .: "),
     ],
 )
