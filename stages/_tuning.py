@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import yaml
-
 from sfc.data.manifest import Manifest, Record, read_tuning, write_tuning
 from sfc.data.spread import spread_over_classes
 from sfc.errors import UserError
+from sfc.exchange.yaml_text import quoted
 from sfc.offsets.masks import least_covered
 from sfc.params import load_params, read_text
 from stages._overlay import with_param
@@ -59,13 +58,9 @@ def _even(records: Sequence[Record], number: int, taken: Collection[Record] = ()
     return [records[row] for row in sorted(rows)]
 
 
-def _listed(ids: Sequence[str]) -> str:
-    # with quotes: 2007_01 is a number in YAML 1.1
-    return yaml.safe_dump(list(ids), default_flow_style=True, default_style='"', width=float("inf")).strip()
-
-
 def _mark(ids: Sequence[str]) -> None:
-    text = with_param(read_text(_PARAMS), "dataset.tuning", _listed(ids))
+    listed = ", ".join(map(quoted, ids))  # quotes: 2007_01 is a number in YAML 1.1
+    text = with_param(read_text(_PARAMS), "dataset.tuning", f"[{listed}]")
     with output(_PARAMS) as path:
         path.write_text(text, encoding="utf-8")
     with output(_TUNING) as path:

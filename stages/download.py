@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import re
 import shlex
 import shutil
 import socket
@@ -12,15 +13,16 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import click
-import yaml
 from torchvision.datasets import SBDataset, VOCSegmentation
 
 from sfc.errors import UserError
+from sfc.exchange.yaml_text import quoted
 from stages._errors import errors_as_lines
 from stages._places import GivenPath
 
 # what torchvision moves from SBD's archive to its folder, in that order
 _SBD_PARTS = ("cls", "img", "inst", "train.txt", "val.txt")
+_PLAIN = r"[A-Za-z_./~][\w./~+-]*"  # what YAML takes for text without quotes, and nobody for something else
 _TIMEOUT = 60  # seconds without a byte: torchvision would wait for ever
 
 
@@ -50,7 +52,7 @@ def main(name: str, root: Path, sbd: bool) -> None:
             params["sbd"] = root / "SBD"
     click.echo(f"download: {name} is there; in params.yaml, section dataset, write", err=True)
     for key, value in params.items():
-        click.echo(yaml.safe_dump({key: str(value)}, allow_unicode=True, width=float("inf")).strip())
+        click.echo(f"{key}: {value if re.fullmatch(_PLAIN, str(value)) else quoted(str(value))}")
     if not root.is_absolute() and Path.cwd() in root.resolve().parents:
         click.echo("for queued experiments to have it, delete the archives and track the folder:", err=True)
         folder, record, ignored = (shlex.quote(str(p)) for p in (root, f"{root}.dvc", root.parent / ".gitignore"))

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from sfc.data.images import IGNORE, read_mask
@@ -19,6 +18,7 @@ from sfc.data.manifest import BACKGROUND, Record
 from sfc.errors import UserError
 from sfc.exchange.images import copy_image
 from sfc.exchange.voc import UNDECIDED
+from sfc.exchange.yaml_text import quoted
 from sfc.params import read_yaml
 
 NAMES = "data.yaml"
@@ -38,12 +38,8 @@ def write_ultralytics(folder: Path, items: Iterable[tuple[Record, np.ndarray]], 
     splits = {"train": any_split, "val": any_split, **splits}  # the tool asks for both
     lines = [f"{split}: {path}" for split, path in splits.items()]
     lines += [f"masks_dir: {MASKS}", "names:"]  # no path: the splits are looked for beside this file
-    lines += [f"  {value}: {_quoted(name)}" for value, name in enumerate((BACKGROUND, *classes))]
+    lines += [f"  {value}: {quoted(name)}" for value, name in enumerate((BACKGROUND, *classes))]
     (folder / NAMES).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _quoted(name: str) -> str:
-    return yaml.safe_dump(name, default_style='"', width=float("inf")).strip()
 
 
 class Values:

@@ -10,12 +10,14 @@ import pytest
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
+from ruamel.yaml import YAML
 
 from sfc.data.images import IGNORE, read_image, voc_palette
 from sfc.data.manifest import Manifest
 from sfc.errors import UserError
 from sfc.exchange.corrected import read_corrected
 from sfc.exchange.layouts import LAYOUTS
+from sfc.exchange.yaml_text import quoted
 from tests.data import folder as data
 from tests.readers.voc_folder import read as read_voc_folder
 
@@ -122,6 +124,11 @@ def test_ultralytics_finds_each_mask_by_its_image(tmp_path, items):
         with Image.open(Path(str(image).replace("/images/", f"/{said['masks_dir']}/"))) as mask:
             assert mask.mode == "L"  # a palette would be read as colours
             np.testing.assert_array_equal(np.array(mask), label)
+
+
+@pytest.mark.parametrize("text", ["🐱_1", "2007_01", "a\u2028\x85b", 'q"\\', "null", "\x00\x7f", "大", ""])
+def test_quoted_text_is_what_yaml_reads(text):
+    assert yaml.safe_load(quoted(text)) == YAML(typ="safe").load(quoted(text)) == text
 
 
 def test_ultralytics_reads_every_class_name_as_it_is(tmp_path, items):
