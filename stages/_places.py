@@ -24,7 +24,7 @@ class GivenPath(click.Path):
 def check_file(path: Path) -> None:
     """Raise UserError if a file cannot be written there."""
     check_parents(path)
-    refuse_folder(path)
+    refuse_others(path)
     _check_rights(path.parent)
 
 
@@ -45,7 +45,7 @@ def check_parents(path: Path) -> None:
             raise UserError(f"{path}: cannot be written ({parent} is no folder); remove that, or write elsewhere")
 
 
-def refuse_folder(path: Path) -> None:
+def refuse_others(path: Path) -> None:
     """Raise UserError if a folder lies where a file is to be written, a link to one makes way; or a device or pipe."""
     if path.is_dir() and not path.is_symlink():
         raise UserError(f"{path}: cannot be written (a folder lies there); remove it, or write elsewhere")

@@ -142,7 +142,8 @@ def lost(names: Iterable[str]) -> list[str]:
     def unbegun(queue) -> set[str]:
         return {done.entry.name for done in queue.iter_failed() if queue.proc.get(done.entry.stash_rev) is None}
 
-    return [name for name in names if name in _read(unbegun)]
+    found = _read(unbegun)
+    return [name for name in names if name in found]
 
 
 def settle() -> None:

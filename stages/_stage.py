@@ -32,7 +32,7 @@ from stages._errors import errors_as_lines
 from stages._gpu import gpu_index
 from stages._lock import alone, at_work
 from stages._params import LISTED, AllParams, MethodSections, Param, params_of  # noqa: F401 - stages take them here
-from stages._places import check_parents, refuse_folder
+from stages._places import check_parents, refuse_others
 from stages._precision import slow_bf16
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
@@ -172,7 +172,7 @@ def output(path: str | Path) -> Iterator[Path]:
             if temporary.is_dir():
                 _remove(path)
             else:
-                refuse_folder(path)
+                refuse_others(path)
             os.replace(temporary, path)
         except FileNotFoundError as error:
             made = error.filename and Path(os.fsdecode(error.filename))

@@ -76,16 +76,13 @@ def _summary(path: Path) -> str:
 
 def _would_be_lost(presets: Iterable[Path]) -> bool:
     """True if the text of params.yaml is in no commit and no preset's."""
-    if not PARAMS.exists():
+    if not PARAMS.exists() or PARAMS.is_symlink():  # a link is replaced, and what it leads to stays
         return False
     return not _committed() and PARAMS.read_bytes() not in map(_text_or_none, presets)
 
 
 def _committed() -> bool:
-    """Whether HEAD has params.yaml as it is; git's status says nothing of files that it ignores or skips.
-
-    A link is replaced and what it leads to stays.
-    """
+    """Whether HEAD has params.yaml as it is; git's status says nothing of files that it ignores or skips."""
     hashes = ["hash-object", str(PARAMS)], ["hash-object", "--no-filters", str(PARAMS)]  # ends of lines may be changed
     try:
         committed, *here = (
@@ -94,7 +91,7 @@ def _committed() -> bool:
         )
     except FileNotFoundError:  # no git
         return False
-    return PARAMS.is_symlink() or (bool(committed) and committed in here)
+    return bool(committed) and committed in here
 
 
 def _text_or_none(path: Path) -> bytes | None:
