@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FIRST = [
     f"tests/{name}"
     for name in (
-        "pipeline/test_stages", "pipeline/test_paper_tables", "pipeline/test_reruns", "stages/test_on_gpu",
+        "pipeline/test_stages", "pipeline/paper_tables/", "pipeline/test_reruns", "stages/test_on_gpu",
         "deployment/test_export", "pipeline/",
     )
 ]  # fmt: skip
