@@ -17,6 +17,7 @@ from sfc.errors import UserError
 from sfc.storage import storage_error, storage_line
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 3_000  # characters of a line; paths have up to 4,096, and few of them half of it
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 NO_SHARED_MEMORY = ("shared memory", "Bus error", "</torch_")
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed", "NCCL")
@@ -57,7 +58,7 @@ def _show(error: BaseException) -> None:
 def one_line(error: Exception, memory_hint: str = "") -> str:
     """What an error means to the person who ran the command."""
     if isinstance(error, UserError):
-        return str(error)
+        return "\n".join(map(_fitting, str(error).split("\n")))
     said = " ".join(str(error).split())
     if refused := storage_error(error):
         return storage_line(refused, refused.filename or Path.cwd())
@@ -81,6 +82,11 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
         f"unexpected {type(error).__name__} at {_place(error)}: {_short(said)}; this is a fault of the program "
         "or a damaged file: SFC_DEBUG=1 shows the traceback"
     )
+
+
+def _fitting(line: str) -> str:
+    """Names in bad input may have any length; where it lies stands first and what to do last."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
 
 
 def _short(said: str) -> str:

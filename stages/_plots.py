@@ -35,12 +35,21 @@ def filled_plots(entries: list, reads: Mapping[str, Read], *, leave_out: str) ->
     """
     plots = []
     for entry in entries:
-        (title, props), *_ = ({entry: None} if isinstance(entry, str) else entry).items()
+        title, props = _title_and_props(entry)
         if props is None and Path(title).suffix not in (*_TABLES, ".json"):
             plots += [] if title.startswith(leave_out) else _images(title, reads)
         elif (spec := _filled(title, props or {}, reads)) is not None:
             plots.append(Plot(title, spec=spec))
     return plots
+
+
+def _title_and_props(entry: Any) -> tuple[str, dict[str, Any] | None]:
+    title, props = (entry, None) if isinstance(entry, str) else next(iter(entry.items()), (None, None))
+    if isinstance(title, str) and (props is None or isinstance(props, dict)):
+        axes = [axis for name in "xy" if isinstance(axis := (props or {}).get(name), dict)]
+        if all(isinstance(path, str) for axis in axes for path in axis):
+            return title, props
+    raise UserError(f"dvc.yaml: plots: {entry!r} is neither a file nor a title with template, x and y; put git's back")
 
 
 def _filled(title: str, props: dict[str, Any], reads: Mapping[str, Read]) -> dict[str, Any] | None:

@@ -56,6 +56,8 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     What comes back corrected, in any of these layouts, goes to dataset.corrected; see docs/masks.md.
     """
     target = target or Path("out/hand_over") / tool
+    if target.is_symlink():
+        target = target.resolve()
     with writing_alone("hand_over", target):
         (check_file if target.suffix.lower() == ".zip" else check_folder)(target)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")

@@ -74,6 +74,13 @@ def test_every_error_is_one_line(run, error, said):
     assert line(run(raises(error))).startswith(said)
 
 
+def test_a_name_of_any_length_leaves_place_and_remedy_to_be_read(run):
+    text = line(run(raises(UserError(f"x.csv, line 2: class {'a' * 100_000} is not known; write cat"))))
+    assert text.startswith("x.csv, line 2: class aaa")
+    assert text.endswith("aaa is not known; write cat")
+    assert len(text) < 4_000
+
+
 def test_an_unexpected_error_names_its_place_and_how_to_see_more(run):
     text = line(run(lambda: write_json("x.json", {"a": object()})))
     assert text.startswith("unexpected TypeError at stages/_stage.py:")

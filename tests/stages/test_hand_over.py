@@ -94,6 +94,11 @@ def test_nothing_is_written_over_what_is_there():
     Path("mine").mkdir()
     run("--to", "coco", "--out", "mine")  # an empty folder is no loss
     assert json.loads(Path("mine/annotations/instances_default.json").read_text())["images"]
+    Path("disk").mkdir()
+    Path("link").symlink_to("disk")
+    run("--to", "coco", "--out", "link")
+    assert Path("link").is_symlink()
+    assert Path("disk/images").is_dir()
     (Path("mine") / "thesis.txt").write_text("all of it")
     assert run("--to", "voc", "--out", "mine", code=1).startswith("Error: --out mine: there is something already")
     assert (Path("mine") / "thesis.txt").exists()

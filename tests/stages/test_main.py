@@ -96,6 +96,7 @@ def test_a_command_runs_under_either_spelling():
 def test_a_misspelt_command_is_one_line():
     assert run("train_kam", code=2).splitlines()[-1] == "Error: there is no command train_kam; did you mean train_cam?"
     assert run("xyzzy", code=2).splitlines()[-1] == "Error: there is no command xyzzy; sfc --help lists them"
+    assert run("", code=2).splitlines()[-1] == "Error: there is no command ''; sfc --help lists them"
 
 
 def test_version():

@@ -181,6 +181,15 @@ def test_a_pipeline_that_declares_nothing_to_show_is_one_line(project, text, key
     assert run(code=1) == f"Error: dvc.yaml: no list `{key}` at its top, as git has one; put it back\n"
 
 
+@pytest.mark.parametrize("plot", ["{}", "{3: {x: a}}", "{a: 3}", "{a: {y: {3: x}}}", "{a: {x: {3: x}, y: b}}"])
+def test_a_plot_that_is_none_is_one_line(project, plot):
+    pipeline = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(pipeline.replace("plots:\n", f"plots:\n  - {plot}\n", 1))
+    text = run(code=1)
+    assert text.startswith("Error: dvc.yaml: plots: {")
+    assert text.count("\n") == 1
+
+
 def test_nothing_run_yet_is_one_line(project):
     (project / "out/label_stats.csv").unlink()
     assert "this run: no metrics or no out/label_stats.csv; run `dvc repro`" in run(code=1)
