@@ -35,7 +35,8 @@ class _Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0].replace("-", "_")
         if name not in _commands() and not args[0].startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"there is no command {args[0] or repr('')}{nearest(name, _commands(), otherwise='sfc --help lists them')}")
+            shown = args[0] or repr("")
+            ctx.fail(f"there is no command {shown}{nearest(name, _commands(), otherwise='sfc --help lists them')}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
