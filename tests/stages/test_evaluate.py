@@ -1,84 +1,17 @@
-import csv
+"""The command evaluate: figures of every product and split, with and without masks, by any number of processes."""
+
 import json
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
-from PIL import Image
 
-from sfc.data.manifest import Manifest, Record, write_manifest, write_tuning
-from sfc.example_archive import ExampleArchive
-from sfc.label_archive import LabelArchiveWriter
-from sfc.localization.store import CamWriter
 from stages import evaluate
 from stages.evaluate import main
+from tests.stages.evaluate_project import CLASSES, Project
 from tests.stages.running import launched
-
-CLASSES = ("ant", "bee", "cat")
-
-
-class Project:
-    """A folder with params.yaml, manifest and masks, as the stages before `evaluate` leave it."""
-
-    def __init__(self, folder, preset):
-        params = yaml.safe_load(preset.read_text())
-        params["evaluate"] |= {"class_sets": {"many": ["ant"], "few": ["bee", "cat"]}, "gallery": 3, "worst": 1}
-        self.folder, self.params, self.truth = folder, params, {}
-        for name in ("out", "metrics", "plots", "masks"):
-            (folder / name).mkdir()
-        self.records = [self._record(split, i) for split in ("val", "train") for i in range(4)]
-        self.write()
-
-    def _record(self, split, i, size=(24, 32)):
-        rng = np.random.default_rng(i)
-        name, truth = f"{split}{i}", np.repeat(rng.integers(0, 3, (size[0], 1), np.uint8), size[1], axis=1)
-        truth[0] = 255
-        image, mask = self.folder / "masks" / f"{name}.jpg", self.folder / "masks" / f"{name}.png"
-        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(image)
-        Image.fromarray(truth).save(mask)
-        self.truth[name] = truth
-        return Record(name, split, image, mask, *size, (0, 1), "hash", "masks")
-
-    def write(self, masks=True):
-        records = [r if masks else SimpleNamespace(**{**vars(r), "mask": None}) for r in self.records]
-        write_manifest(
-            Manifest(tuple(records), CLASSES), self.folder / "out/manifest.csv", self.folder / "out/classes.json"
-        )
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
-
-    def archive(self, name, split, change=lambda labels: labels):
-        with LabelArchiveWriter(self.folder / "out" / name) as writer:
-            for record in self.records:
-                if record.split == split:
-                    writer.write(record.id, change(self.truth[record.id].copy()))
-
-    def cams(self, kinds=("classifier", "prototype")):
-        """Maps that are right everywhere, made of one scale at full size."""
-        (self.folder / "out/cams").mkdir()
-        ids = [r.id for r in self.records]
-        writer = CamWriter(self.folder / "out/cams", kinds=kinds, fused=kinds, scales=(1.0,), ids=ids)
-        for r in self.records:
-            right = np.stack([self.truth[r.id] == k for k in range(3)]).astype(np.float32)
-            writer.write(r.id, [np.stack([right] * len(kinds))])
-        writer.finish()
-
-    def run(self, product):
-        return CliRunner().invoke(main, [product])
-
-    def metrics(self, product):
-        return json.loads((self.folder / f"metrics/evaluate_{product}.json").read_text())
-
-    def examples(self, product):
-        content = (self.folder / f"out/examples/{product}.zip").read_bytes()
-        return ExampleArchive(content, source=product).index
-
-    def per_class(self, product):
-        with (self.folder / f"plots/evaluate_{product}_per_class.csv").open() as file:
-            return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -280,24 +213,6 @@ def test_help_says_what_is_read_and_written():
     assert "metrics/evaluate_PRODUCT.json" in text
 
 
-def test_images_on_whose_masks_offsets_were_tried_are_never_counted(project):
-    project.archive("crf.zip", "train", lambda labels: np.where(labels == 1, 2, labels).astype(np.uint8))
-    right = project.run("crf")
-    assert right.exit_code == 0
-    before = project.metrics("crf")["train"]
-    write_tuning(["train0", "train2", "val1"], "out/tuning.json")
-    assert project.run("crf").exit_code == 0
-    found = project.metrics("crf")["train"]
-    assert (found["images"], found["images_without_mask"], found["images_for_tuning"]) == (2, 0, 2)
-    assert "images_for_tuning" not in before
-    truth = np.concatenate([project.truth[f"train{i}"][1:].ravel() for i in (1, 3)])
-    bee = 100 * (truth == 2).sum() / (truth > 0).sum()
-    assert found["miou"] == pytest.approx((100 + 0 + bee) / 3, abs=1e-5)
-    assert found["miou"] != before["miou"]
-    assert "nothing on masks" in before["protocol"]
-    assert found["tried_on_masks_of"] == {"val": 1, "train": 2}
-
-
 class Taken(list):
     """Records that count how many of them were taken."""
 
@@ -327,46 +242,3 @@ def test_images_are_taken_as_they_are_counted(monkeypatch):
     evaluate._counted(Tally(), Taken(range(200)), "counted")
     assert sorted(done) == list(range(200))
     assert max(ahead) < 10
-
-
-TRIED = {
-    "cam": "fixed background rule; fusion.*.eval.bg_offset tried or chosen",
-    "crf": "; fusion.*.crf.bg_offset tried or chosen",
-    "pseudo_labels": "; fusion.*.crf.bg_offset and fusion.*.walk.bg_offset tried or chosen",
-    "seg": "; fusion.*.crf.bg_offset and fusion.*.walk.bg_offset tried or chosen",
-}
-
-
-@pytest.mark.parametrize("refine", ["irn", "crf"])
-@pytest.mark.parametrize("product", TRIED)
-def test_every_split_says_what_was_tried_on_masks_of_any_split(project, product, refine):
-    """Of the segmentation too, which is measured on another split: its labels follow from the offsets.
-
-    Whether one was taken the file does not know, and without a random walk none of its offsets matters.
-    """
-    write_tuning(["train0", "train2"], "out/tuning.json")
-    project.params["pseudo_labels"]["refine"] = refine
-    project.write()
-    if product == "cam":
-        project.cams()
-    else:
-        name, split = ("predictions.zip", "val") if product == "seg" else (f"{product}.zip", "train")
-        project.archive(name, split)
-    assert project.run(product).exit_code == 0
-    for found in project.metrics(product).values():
-        assert "nothing on masks" not in found["protocol"]
-        on_which = " on the masks in dataset.tuning (2 of train), which no figure counts"
-        tried = TRIED[product] if refine == "irn" else TRIED[product].replace(" and fusion.*.walk.bg_offset", "")
-        assert tried + on_which in found["protocol"]
-        assert found["tried_on_masks_of"] == {"train": 2}
-
-
-def test_where_all_masks_are_used_up_that_is_the_reason(project):
-    project.archive("crf.zip", "train")
-    write_tuning([f"train{i}" for i in range(4)], "out/tuning.json")
-    result = project.run("crf")
-    why = "no image of this split has a mask but 4 in dataset.tuning, which are used up"
-    assert f"split train, nothing to measure ({why})" in result.output
-    found = project.metrics("crf")["train"]
-    assert found["note"] == f"{why}: nothing to measure"
-    assert (found["images_without_mask"], found["images_for_tuning"]) == (0, 4)
