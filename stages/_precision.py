@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,30 +13,32 @@ _WORSE = 1.1  # times as long: less than that is no reason to change a param tha
 _REPEATS = 5
 
 
-def slow_bf16(values: Mapping[str, Any], target: torch.device) -> str | None:
-    """What to tell of a training's params, name -> value or section, that ask for bf16 where fp32 would be faster.
+def slow_bf16(values: Mapping[str, Any], device: Callable[[], torch.device], *, trains: bool) -> str | None:
+    """What to tell of a stage's params, name -> value or section, that ask for bf16 where fp32 would be faster.
 
     The param is not changed: precision decides results.
     """
     asked = [name for name, section in values.items() if getattr(section, "precision", None) == "bf16"]
-    if not asked or target.type != "cpu":
+    if not asked or device().type != "cpu":
         return None
-    ratio = bf16_ratio()
+    ratio = bf16_ratio(gradients=trains)
     if ratio < _WORSE:
         return None
     return (
-        f"note: on this processor bf16 takes {ratio:.1f} times as long as fp32; {asked[0]}.precision: fp32 would be "
-        "faster, with results that differ in the rounding"
+        f"note: on this processor bf16 takes about {ratio:.1f} times as long as fp32; {asked[0]}.precision: fp32 would "
+        "be faster, with results that differ in the rounding"
     )
 
 
-def bf16_ratio() -> float:
-    """CPU seconds of bf16 over those of fp32 for a convolution with its gradients, as in a trunk; the best of several.
+def bf16_ratio(*, gradients: bool) -> float:
+    """CPU seconds of bf16 over those of fp32 for a convolution as in a trunk; the best of several.
+
+    With the gradients of its input and weight, if wanted: without AVX-512 these are what bf16 is slowest at.
 
     On one thread: beside other work more of them wait and spin, bf16's longest, which says nothing of the processor.
     """
-    image = torch.full((2, 128, 32, 32), 0.5).contiguous(memory_format=torch.channels_last)
-    weight = torch.full((128, 128, 3, 3), 0.01).contiguous(memory_format=torch.channels_last).requires_grad_()
+    image = torch.full((2, 128, 32, 32), 0.5).contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
+    weight = torch.full((128, 128, 3, 3), 0.01).contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
     seconds = {False: [], True: []}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -46,7 +48,8 @@ def bf16_ratio() -> float:
                 started = time.process_time()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     features = F.conv2d(image, weight, padding=1)
-                features.float().sum().backward()
+                if gradients:
+                    features.float().sum().backward()
                 taken.append(time.process_time() - started)
     finally:
         torch.set_num_threads(threads)
