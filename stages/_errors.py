@@ -17,7 +17,7 @@ from sfc.errors import UserError
 from sfc.storage import storage_error, storage_line
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = 3_000  # characters of a line; paths have up to 4,096, and few of them half of it
+LONGEST = 5_000  # characters of a line: more than any path has
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 NO_SHARED_MEMORY = ("shared memory", "Bus error", "</torch_")
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed", "NCCL")
@@ -42,7 +42,7 @@ def errors_as_lines(memory_hint: str = "") -> Iterator[None]:
         if os.environ.get("SFC_DEBUG"):
             _show(error)
         traceback.clear_frames(error.__traceback__)  # which ends progress bars, whose line the error's would go on
-        raise click.ClickException(one_line(error, memory_hint)) from None
+        raise click.ClickException("\n".join(map(_fitting, one_line(error, memory_hint).split("\n")))) from None
 
 
 def _show(error: BaseException) -> None:
@@ -58,7 +58,7 @@ def _show(error: BaseException) -> None:
 def one_line(error: Exception, memory_hint: str = "") -> str:
     """What an error means to the person who ran the command."""
     if isinstance(error, UserError):
-        return "\n".join(map(_fitting, str(error).split("\n")))
+        return str(error)
     said = " ".join(str(error).split())
     if refused := storage_error(error):
         return storage_line(refused, refused.filename or Path.cwd())

@@ -44,7 +44,8 @@ def filled_plots(entries: list, reads: Mapping[str, Read], *, leave_out: str) ->
 
 
 def _title_and_props(entry: Any) -> tuple[str, dict[str, Any] | None]:
-    title, props = (entry, None) if isinstance(entry, str) else next(iter(entry.items()), (None, None))
+    items = [(entry, None)] if isinstance(entry, str) else list(entry.items())
+    title, props = items[0] if len(items) == 1 else (None, None)
     if isinstance(title, str) and (props is None or isinstance(props, dict)):
         axes = [axis for name in "xy" if isinstance(axis := (props or {}).get(name), dict)]
         if all(isinstance(path, str) for axis in axes for path in axis):

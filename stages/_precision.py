@@ -11,13 +11,17 @@ import torch.nn.functional as F
 
 _WORSE = 1.1  # times as long: less than that is no reason to change a param that decides results
 _REPEATS = 5
+INFERENCE = ("infer_cam", "predict", "analyse")  # pseudo_labels has a network in some settings only
 
 
-def slow_bf16(values: Mapping[str, Any], device: Callable[[], torch.device], *, trains: bool) -> str | None:
+def slow_bf16(stage: str, values: Mapping[str, Any], device: Callable[[], torch.device]) -> str | None:
     """What to tell of a stage's params, name -> value or section, that ask for bf16 where fp32 would be faster.
 
     The param is not changed: precision decides results.
     """
+    trains = stage.startswith("train_")
+    if not trains and stage not in INFERENCE:
+        return None
     asked = [name for name, section in values.items() if getattr(section, "precision", None) == "bf16"]
     if not asked or device().type != "cpu":
         return None
@@ -33,16 +37,17 @@ def slow_bf16(values: Mapping[str, Any], device: Callable[[], torch.device], *, 
 def bf16_ratio(*, gradients: bool) -> float:
     """CPU seconds of bf16 over those of fp32 for a convolution as in a trunk; the best of several.
 
-    With the gradients of its input and weight, if wanted: without AVX-512 these are what bf16 is slowest at.
-
-    On one thread: beside other work more of them wait and spin, bf16's longest, which says nothing of the processor.
+    With the gradients of its input and weight, if wanted: without AVX-512 these are what bf16 is slowest at. On one
+    thread: beside other work more of them wait and spin, bf16's longest, which says nothing of the processor.
     """
-    image = torch.full((2, 128, 32, 32), 0.5).contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
-    weight = torch.full((128, 128, 3, 3), 0.01).contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
     seconds = {False: [], True: []}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        image, weight = (
+            torch.full(shape, value).contiguous(memory_format=torch.channels_last).requires_grad_(gradients)
+            for shape, value in (((2, 128, 32, 32), 0.5), ((128, 128, 3, 3), 0.01))
+        )
         for _ in range(_REPEATS):
             for bf16, taken in seconds.items():
                 started = time.process_time()

@@ -64,10 +64,10 @@ def stage(summary: str, *, reads: str, writes: str):
                 with ending_on_notice(), errors_as_lines():
                     params = load_params()
                     values = {parameter: param.read(params) for parameter, param in wanted.items()}
-                    if is_main() and (note := slow_bf16(values, device, trains=name.startswith("train_"))):
-                        say(f"{name}: {note}")
                     given = [str(value) for value in _each(options.values()) if value is not None]
                     with at_work(name, given) if is_main() else nullcontext(), errors_as_lines(_to_lower(values)):
+                        if is_main() and (note := slow_bf16(name, values, device)):
+                            say(f"{name}: {note}")
                         message = function(**options, **values)
             except (Ended, click.ClickException):
                 if notice() is None:

@@ -56,14 +56,12 @@ def main(tool: str, product: str, only: Path | None, target: Path | None) -> Non
     What comes back corrected, in any of these layouts, goes to dataset.corrected; see docs/masks.md.
     """
     target = target or Path("out/hand_over") / tool
-    if target.is_symlink():
-        target = target.resolve()
     with writing_alone("hand_over", target):
         (check_file if target.suffix.lower() == ".zip" else check_folder)(target)
         manifest = read_manifest("out/manifest.csv", "out/classes.json")
         archive = LabelArchive(PATHS[product])
         records = _records(archive, {record.id: record for record in manifest.records}, only)
-        if target.exists() and (target.is_file() or any(target.iterdir())):
+        if target.exists() and (target.is_symlink() or target.is_file() or any(target.iterdir())):
             raise UserError(f"--out {target}: there is something already; remove it, or name another place")
         items = _Counted(progress(records, total=len(records), label=tool), archive, LAYOUTS[tool].undecided)
         with output(target) as path:

@@ -1,4 +1,4 @@
-"""The two projects all tests here share: a sketch, whose stages take no time, and a tiny one, whose stages are real."""
+"""Two projects for most tests here: a sketch, whose stages take no time, and a tiny one, whose stages are real."""
 
 import fcntl
 import json

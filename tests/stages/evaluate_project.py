@@ -19,7 +19,7 @@ CLASSES = ("ant", "bee", "cat")
 
 
 class Project:
-    """A folder with params.yaml, manifest and masks, as the stages before `evaluate` leave it."""
+    """Its params.yaml, manifest and masks, and what to put there for a product to be evaluated."""
 
     def __init__(self, folder, preset):
         params = yaml.safe_load(preset.read_text())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stages import _precision, crf, infer_cam, predict, pseudo_labels, train_cam, train_irn, train_seg
+from stages import _precision, analyse, crf, infer_cam, predict, pseudo_labels, train_cam, train_irn, train_seg
 from stages._precision import bf16_ratio, slow_bf16
 
 
@@ -31,7 +31,7 @@ def ratio(monkeypatch):
 
 
 def test_one_line_with_the_param(ratio):
-    note = slow_bf16(PARAMS, cpu, trains=True)
+    note = slow_bf16("train_cam", PARAMS, cpu)
     assert "about 2.0 times as long" in note
     assert "train_cam.precision: fp32" in note
     assert "\n" not in note
@@ -40,12 +40,12 @@ def test_one_line_with_the_param(ratio):
 @pytest.mark.parametrize("value", [-0.7, 0.0, 0.05])
 def test_nothing_where_it_is_no_slower(ratio, value):
     ratio.value = value
-    assert slow_bf16(PARAMS, cpu, trains=True) is None
+    assert slow_bf16("train_cam", PARAMS, cpu) is None
 
 
 def test_nothing_of_fp32_or_on_a_gpu(ratio):
-    assert slow_bf16({"train_cam": SimpleNamespace(precision="fp32")}, None, trains=True) is None
-    assert slow_bf16(PARAMS, lambda: torch.device("cuda"), trains=True) is None
+    assert slow_bf16("train_cam", {"train_cam": SimpleNamespace(precision="fp32")}, None) is None
+    assert slow_bf16("train_cam", PARAMS, lambda: torch.device("cuda")) is None
 
 
 @pytest.mark.parametrize("gradients", [False, True])
@@ -66,14 +66,14 @@ def test_without_units_for_it_it_is_slower_by_the_gradients_most():
     assert 1.1 < inference < training
 
 
-def test_every_stage_with_a_network_says_it_before_it_starts(ratio, monkeypatch, tmp_path):
+def test_stages_that_are_a_networks_say_it_before_they_start(ratio, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SFC_DEVICE", "cpu")
     (tmp_path / "params.yaml").write_text((ROOT / "presets/voc12.yaml").read_text())
     ratio.value = 2.0
-    trainings, others = (train_cam, train_irn, train_seg), (infer_cam, pseudo_labels, predict)
+    trainings, others = (train_cam, train_irn, train_seg), (infer_cam, predict, analyse)
     times = dict.fromkeys(trainings, "3.0") | dict.fromkeys(others, "2.0")
-    for stage in (*times, crf):
+    for stage in (*times, pseudo_labels, crf):  # by the params as they stand pseudo_labels may have no network
         done = CliRunner().invoke(stage.main, [])
         assert "no such file" in done.output  # an empty folder
         assert (f"about {times.get(stage)} times as long as fp32" in done.output) == (stage in times)

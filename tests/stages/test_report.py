@@ -181,7 +181,9 @@ def test_a_pipeline_that_declares_nothing_to_show_is_one_line(project, text, key
     assert run(code=1) == f"Error: dvc.yaml: no list `{key}` at its top, as git has one; put it back\n"
 
 
-@pytest.mark.parametrize("plot", ["{}", "{3: {x: a}}", "{a: 3}", "{a: {y: {3: x}}}", "{a: {x: {3: x}, y: b}}"])
+@pytest.mark.parametrize(
+    "plot", ["{}", "{a: {x: b}, c: {x: d}}", "{3: {x: a}}", "{a: 3}", "{a: {y: {3: x}}}", "{a: {x: {3: x}, y: b}}"]
+)
 def test_a_plot_that_is_none_is_one_line(project, plot):
     pipeline = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(pipeline.replace("plots:\n", f"plots:\n  - {plot}\n", 1))

@@ -1,4 +1,4 @@
-"""That project's files, and how to run paper_tables in it and look at what it did."""
+"""Files of the project in conftest.py, how to run paper_tables in it, and what it did there."""
 
 import contextlib
 import subprocess

@@ -11,16 +11,7 @@ import psutil
 import pytest
 
 from stages import _queue
-from tests.pipeline.paper_tables.runs import (
-    SCORE,
-    V,
-    listed,
-    ran,
-    rows,
-    state,
-    stop,
-    tables,
-)
+from tests.pipeline.paper_tables.runs import SCORE, V, listed, ran, rows, state, stop, tables
 
 
 def ignore_interrupts():
@@ -47,12 +38,13 @@ def test_the_next_start_goes_on(project, by, stopped):
     command = [sys.executable, "-m", "stages.paper_tables", *V]
     said_to = {"stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=project.root, env=project.env, preexec_fn=ignore_interrupts, **said_to)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (project.root / "hanging").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert (project.root / "hanging").exists()
     assert "running" in listed(project, *V)
     os.kill(process.pid, by)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode != 0
     assert by == signal.SIGKILL or "the queue goes on without this command" in said
     assert state(project) == before

@@ -8,14 +8,7 @@ from click.testing import CliRunner
 
 from stages import paper_tables
 from stages._lock import at_work
-from tests.pipeline.paper_tables.runs import (
-    SCORE,
-    V,
-    listed,
-    refused,
-    rows,
-    tables,
-)
+from tests.pipeline.paper_tables.runs import SCORE, V, listed, refused, rows, tables
 
 
 def test_params_that_no_experiment_could_run_with_are_refused_before_anything_is_queued(project, monkeypatch):
@@ -91,11 +84,11 @@ def test_what_would_not_be_in_a_copy_is_refused_before_anything_is_queued(projec
         (project.root / "params.yaml").write_text(params.replace("root: data", f"root: {path}"))
 
     dataset_root("../elsewhere")
-    refused = tables(project, *V, status=1).stderr.strip()
-    assert refused.startswith("Error: dataset.root: ../elsewhere would not be in an experiment's copy of the project;")
-    assert "dvc add" in refused
-    assert "absolute path" in refused
-    assert "\n" not in refused
+    said = tables(project, *V, status=1).stderr.strip()
+    assert said.startswith("Error: dataset.root: ../elsewhere would not be in an experiment's copy of the project;")
+    assert "dvc add" in said
+    assert "absolute path" in said
+    assert "\n" not in said
     new = project.root / "code" / "new.py"
     new.write_text("")
     dataset_root(data)

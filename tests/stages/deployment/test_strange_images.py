@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfc.deployment.results import read_rows
 from stages import segment
-from tests.deployment.commands.runs import NAMES, images, label, run, table, values
+from tests.stages.deployment.runs import NAMES, images, label, run, table, values
 
 
 def test_broken_images_are_a_line_each_and_the_others_are_done(project):

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from stages import segment
-from tests.deployment.commands.runs import run
+from tests.stages.deployment.runs import run
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 
 from sfc.deployment.sources import find_images
 from stages import _results, segment
-from tests.deployment.commands.runs import NAMES, images, rows, run
+from tests.stages.deployment.runs import NAMES, images, rows, run
 
 
-def ended_after(images, monkeypatch, *options):
+def ended_after(done, monkeypatch, *options):
     """Ctrl-C while the next image's overlay is drawn."""
-    count, draw = iter(range(images)), _results.label_overlay
+    count, draw = iter(range(done)), _results.label_overlay
 
     def drawn(*args):
         if next(count, None) is None:

@@ -14,7 +14,7 @@ import torch
 from sfc.backbone import fold_batch_norm
 from sfc.segmentation.models import load_segmenter
 from stages import export, segment
-from tests.deployment.commands.runs import NAMES, label, run, table, values
+from tests.stages.deployment.runs import NAMES, label, run, table, values
 from tests.stages.predict_project import write_model
 
 

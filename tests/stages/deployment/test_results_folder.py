@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from stages import _command, segment
-from tests.deployment.commands.runs import NAMES, images, label, rows, run, table, values
 from tests.stages.cam_project import write_cam_project
+from tests.stages.deployment.runs import NAMES, images, label, rows, run, table, values
 from tests.stages.predict_project import SIZES
 
 

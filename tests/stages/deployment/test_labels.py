@@ -17,8 +17,8 @@ from sfc.localization.store import CamStore
 from sfc.model_file import SEGMENTATION, read_facts, save_model
 from sfc.segmentation.models import load_segmenter
 from stages import crf, infer_cam, predict, segment
-from tests.deployment.commands.runs import NAMES, STRONG, label, run, table, values
 from tests.stages.cam_project import write_cam_project
+from tests.stages.deployment.runs import NAMES, STRONG, label, run, table, values
 from tests.stages.predict_project import set_predict
 
 
