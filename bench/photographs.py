@@ -1,8 +1,9 @@
 """`python -m bench.photographs`: Base, SIPE and SFC on the packed sample at full size, in pieces of some minutes.
 
 Each run has a folder of its own in WORK, with params.yaml and out/ as in a clone. What a call does not finish, the next
-one goes on with: finished stages are marked, a training goes on from its checkpoint. OUT gets the table of all that has
-been measured so far, the curves of the trainings, and what the stages have said.
+one goes on with: finished stages are marked, a training goes on from its checkpoint. OUT gets tables of all that has
+been measured so far, by the params' own rule and as `bench.chosen` reads, the curves of the trainings, and what the
+stages have said.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from bench.chosen_tables import counts_path, tables
 from bench.kept_networks import network_path
 from bench.measure import machine
-from bench.readings import Reading, readings, table
+from bench.preset_table import table
 from bench.sizes import VOC, changed
 from sfc.errors import UserError
 from sfc.methods import METHODS
@@ -165,9 +167,9 @@ class _Run:
         self._measure_kept()
 
     def measured(self) -> list[dict]:
-        """What `evaluate` has written of each network and reading so far, with the names of both."""
+        """What `evaluate` has written of each network so far, with its run."""
         paths = sorted((self.folder / "measured").glob("*.json"))
-        return [{"run": self.plan.name, "method": self.plan.method, **json.loads(path.read_text())} for path in paths]
+        return [{"run": self.plan.name, **json.loads(path.read_text())} for path in paths]
 
     def _once(self, stage: str, arguments: list[str]) -> None:
         mark = self.folder / "done" / stage
@@ -178,36 +180,38 @@ class _Run:
             mark.touch()
 
     def _measure_kept(self) -> None:
-        """Every network that is there, in every reading; several at once, since most of each is its start."""
+        """Every network that is there; several at once, since most of each is its start."""
         networks = sorted((self.folder / "networks").glob("*.safetensors"))
-        todo = [(path, reading) for path in networks for reading in readings(self.plan.method)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda each: self._measure(*each), todo))
+            list(pool.map(self._measure, networks))
+        if not all(counts_path(network).exists() for network in networks):
+            click.echo(f"photographs: {self.plan.name}: readings chosen on training images", err=True)
+            self._clock.run([sys.executable, "-m", "bench.chosen", str(self.folder)], self.folder, self._log)
 
-    def _measure(self, network: Path, reading: Reading) -> None:
-        path = self.folder / f"measured/{network.stem}-{reading.name}.json"
+    def _measure(self, network: Path) -> None:
+        path = self.folder / f"measured/{network.stem}.json"
         if path.exists():
             return
-        found = self._read(network, reading)
+        found = self._read(network)
         path.parent.mkdir(exist_ok=True)
         path.with_suffix(".partial").write_text(json.dumps(found))
         os.replace(path.with_suffix(".partial"), path)
 
-    def _read(self, network: Path, reading: Reading) -> dict:
-        """Infer and measure the CAMs of one network in one reading, in a folder that does not stay."""
+    def _read(self, network: Path) -> dict:
+        """Infer and measure the CAMs of one network as the run's params say, in a folder that does not stay."""
         self._clock.check()
-        folder = self.folder / f"{network.stem}-{reading.name}"
+        folder = self.folder / network.stem
         if not (folder / "out/cams").exists():  # complete or not at all
-            click.echo(f"photographs: {self.plan.name}: step {int(network.stem)}, {reading.name}", err=True)
+            click.echo(f"photographs: {self.plan.name}: step {int(network.stem)}", err=True)
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(self.folder / "out", folder / "out", ignore=shutil.ignore_patterns("*.safetensors"))
             os.link(network, folder / "out/cam.safetensors")
-            (folder / "params.yaml").write_text(_yaml(reading.applied(self.params)))
+            shutil.copy(self.folder / "params.yaml", folder)
             self._clock.run([sys.executable, "-m", "stages.infer_cam"], folder, self._log)
         self._clock.run([sys.executable, "-m", "stages.evaluate", "cam"], folder, self._log)
         metrics = json.loads((folder / "metrics/evaluate_cam.json").read_text())
         shutil.rmtree(folder)
-        return {"step": int(network.stem), "reading": reading.name, "metrics": metrics["val"]}
+        return {"step": int(network.stem), "metrics": metrics["val"]}
 
 
 def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
@@ -245,11 +249,12 @@ def _write_results(runs: list[_Run], out: Path, log: Path) -> None:
     measured = _measured(runs)
     text = f"{machine(device())}\n\n{table(measured)}\n"
     (out / "photographs.md").write_text(text)
+    (out / "photographs_chosen.md").write_text(f"{tables([run.folder for run in runs])}\n")
     (out / "photographs.json").write_text(json.dumps(measured, indent=1) + "\n")
     curves = [(run.plan.name, run.folder / "plots/train_cam.csv") for run in runs]
-    tables = [pd.read_csv(path).assign(run=name) for name, path in curves if path.exists()]
-    if tables:
-        pd.concat(tables).to_csv(out / "photographs_curves.csv", index=False)
+    found = [pd.read_csv(path).assign(run=name) for name, path in curves if path.exists()]
+    if found:
+        pd.concat(found).to_csv(out / "photographs_curves.csv", index=False)
     if log.exists():
         shutil.copyfile(log, out / "photographs_log.txt")
 

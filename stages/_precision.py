@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 _WORSE = 1.1  # times as long: less than that is no reason to change a param that decides results
 _REPEATS = 5
-INFERENCE = ("infer_cam", "predict", "analyse")  # pseudo_labels has a network in some settings only
+INFERENCE = ("infer_cam", "predict", "analyse")
 
 
 def slow_bf16(stage: str, values: Mapping[str, Any], device: Callable[[], torch.device]) -> str | None:
@@ -20,16 +20,20 @@ def slow_bf16(stage: str, values: Mapping[str, Any], device: Callable[[], torch.
     The param is not changed: precision decides results.
     """
     trains = stage.startswith("train_")
-    if not trains and stage not in INFERENCE:
+    walks = stage == "pseudo_labels" and values["pseudo_labels"].refine == "irn"  # else it has no network
+    if not (trains or walks or stage in INFERENCE):
         return None
     asked = [name for name, section in values.items() if getattr(section, "precision", None) == "bf16"]
-    if not asked or device().type != "cpu":
-        return None
-    ratio = bf16_ratio(gradients=trains)
+    return bf16_note(f"{asked[0]}.precision", device(), gradients=trains) if asked else None
+
+
+def bf16_note(param: str, device: torch.device, *, gradients: bool) -> str | None:
+    """What to tell where a param asks for bf16 on a device on which fp32 would be faster."""
+    ratio = bf16_ratio(gradients=gradients) if device.type == "cpu" else 0
     if ratio < _WORSE:
         return None
     return (
-        f"note: on this processor bf16 takes about {ratio:.1f} times as long as fp32; {asked[0]}.precision: fp32 would "
+        f"note: on this processor bf16 takes about {ratio:.1f} times as long as fp32; {param}: fp32 would "
         "be faster, with results that differ in the rounding"
     )
 

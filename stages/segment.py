@@ -32,11 +32,13 @@ from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
 from stages._ending import Ended
 from stages._places import GivenPath
+from stages._precision import bf16_note
 from stages._results import ImageError, Results
 from stages._stage import device, progress, say, workers
 from stages._text import counted, per_second
 from stages._use import Look, look, look_options, project_params, scales_line, source_line
 
+PREDICT = "predict.precision"
 Result = tuple[str, np.ndarray, np.ndarray | None]  # id, labels, and heat maps where there are any
 
 
@@ -62,11 +64,18 @@ class _Model:
     Attributes:
         how: what the person who watches is told.
         run: makes the results of a job.
+        precision: the param that says in which precision it runs, and that.
     """
 
     facts: ModelFacts
     how: str
     run: Callable[[_Job], Iterator[Result]]
+    precision: tuple[str, str]
+
+    def note(self) -> str | None:
+        """What to tell where fp32 would be faster."""
+        param, precision = self.precision
+        return bf16_note(param, device(), gradients=False) if precision == "bf16" else None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,6 +111,8 @@ def main(sources, folder, model, cam, labels, scales, flip, crf) -> None:
         workers()  # read here, so that a slip in it is found before the model is loaded
         results = Results(folder, images, chosen.facts)
         say(f"segment: {chosen.how}; {source_line()}")
+        if note := chosen.note():
+            say(f"segment: {note}")
         job = _job(images, known)
         if job.records:
             _do(job, chosen.run(job), results, folder)
@@ -168,9 +179,12 @@ def _segmenter(path: Path, *, scales: tuple[float, ...] | None, flip: bool | Non
             raise UserError(f"{path}: scales and flip are part of an exported model; give them to stages.export")
         model = ExportedModel(path, target)
         how = replace(found, scales=model.scales, flip=model.flip, precision="fp32")
-        return _Model(model.facts, f"{path}, {how}, by onnxruntime", partial(_of_exported, model, found.crf))
+        return _Model(
+            model.facts, f"{path}, {how}, by onnxruntime", partial(_of_exported, model, found.crf), (PREDICT, "fp32")
+        )
     facts = read_facts(path, task=SEGMENTATION)
-    return _Model(facts, f"{path}, {found}, on {target}", partial(_of_network, path, found, target))
+    run = partial(_of_network, path, found, target)
+    return _Model(facts, f"{path}, {found}, on {target}", run, (PREDICT, found.precision))
 
 
 def _of_network(path: Path, found: Look, target: torch.device, job: _Job) -> Iterator[Result]:
@@ -233,7 +247,7 @@ def _cam_network(path: Path, *, scales: tuple[float, ...] | None, flip: bool | N
         results = CamResults(network.kinds, network.fused, fusion["eval"], refine)
         return ordered_map(results, ((job.records[id], maps) for id, maps in cams), workers=workers())
 
-    return _Model(facts, f"{how}, on {target}", run)
+    return _Model(facts, f"{how}, on {target}", run, ("cam.precision", cam.precision))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sample is packed whole and unpacked by the script, readings are what they say, kept networks those of a step."""
+"""The sample is packed whole and unpacked by the script, and kept networks are those of a step."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from bench import pack_sample, photographs
 from bench.kept_networks import network_path
-from bench.readings import readings, table
+from bench.preset_table import table
 from sfc.errors import UserError
 from sfc.params import load_params, parse_params
 from tests.pipeline import tiny
@@ -165,18 +165,7 @@ def test_params_are_those_of_the_paper_but_for_the_sample():
         photographs._params(photographs.Plan("base", 10), Path("/sample"), ("train_cam.corp=64",))
 
 
-def test_readings_and_their_table():
-    values = photographs._params(photographs.Plan("sfc", 10), Path("/sample"), ())
-    log = parse_params(readings("base")[1].applied(values))
-    assert (log.get("cam.scales"), log.get("cam.flip"), log.get("cam.pcm_iters")) == ((1.0,), False, 1)
-    assert (log.get("fusion.{method}.eval").fg_gain, log.get("fusion.{method}.eval").bg_offset) == (1.0, 0.0)
-    seeds = parse_params(readings("sfc")[3].applied(values))
-    assert (seeds.get("cam.pcm_iters"), seeds.get("cam.seed_pcm_iters")) == (2, 0)
-    correlated = ["log, PCM 0", "log, PCM 1", "log, PCM 2"]
-    expected = {"base": [*correlated, "preset"], "sipe": ["log", "preset"]}
-    expected["sfc"] = [*correlated, "log, PCM 2, seeds before", "preset"]
-    assert {method: [reading.name for reading in readings(method)] for method in expected} == expected
-    assert readings("sfc")[-1].applied(values) == values
+def test_the_table_has_interval_and_oracle():
     figures = {
         "miou": 41.04,
         "miou_low": 40.0,
@@ -184,6 +173,6 @@ def test_readings_and_their_table():
         "miou_few": 12.34,
         "oracle": {"threshold": 0.3, "miou": 50},
     }
-    found = {"run": "base-10", "step": 930, "reading": "log", "metrics": {"images": 250, "classifier": figures}}
-    row = "| base-10 | 930 | log | classifier | 250 | 41.0 [40.0, 42.0] | 12.3 | 50.0 at 0.30 |"
+    found = {"run": "base-10", "step": 930, "metrics": {"images": 250, "classifier": figures}}
+    row = "| base-10 | 930 | classifier | 250 | 41.0 [40.0, 42.0] | 12.3 | 50.0 at 0.30 |"
     assert row in table([found]).splitlines()

@@ -48,6 +48,14 @@ def test_nothing_of_fp32_or_on_a_gpu(ratio):
     assert slow_bf16("train_cam", PARAMS, lambda: torch.device("cuda")) is None
 
 
+@pytest.mark.parametrize(("refine", "param"), [("irn", "walk.precision"), ("crf", None)])
+def test_pseudo_labels_have_a_network_with_irn_alone(ratio, refine, param):
+    ratio.value = 2.0
+    sections = {"pseudo_labels": SimpleNamespace(refine=refine), "walk": SimpleNamespace(precision="bf16")}
+    note = slow_bf16("pseudo_labels", sections, cpu)
+    assert (param in note) if param else note is None
+
+
 @pytest.mark.parametrize("gradients", [False, True])
 def test_measuring_takes_no_random_number_and_leaves_the_threads(gradients):
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()

@@ -16,7 +16,7 @@ from sfc.label_archive import LabelArchive
 from sfc.localization.store import CamStore
 from sfc.model_file import SEGMENTATION, read_facts, save_model
 from sfc.segmentation.models import load_segmenter
-from stages import crf, infer_cam, predict, segment
+from stages import _precision, crf, infer_cam, predict, segment
 from tests.stages.cam_project import write_cam_project
 from tests.stages.deployment.runs import NAMES, STRONG, label, run, table, values
 from tests.stages.predict_project import set_predict
@@ -118,3 +118,21 @@ def test_cams_are_those_of_the_stages(folder):
             assert label(name, "refined") == palette_png(refined.read(record.id))
         heats = sorted(path.name for path in Path("o/heat_maps").glob(f"{name}.*"))
         assert heats == sorted(f"{name}.{classes[c]}.jpg" for c in record.labels)
+
+
+def test_where_bf16_is_slower_a_line_says_so(project, monkeypatch):
+    monkeypatch.setattr(_precision, "bf16_ratio", lambda gradients: 3.0)
+    set_predict(precision="bf16")
+    assert "takes about 3.0 times as long as fp32; predict.precision: fp32" in run(segment, "im0.png", "--out", "o")
+    set_predict(precision="fp32")
+    assert "as long as" not in run(segment, "im0.png", "--out", "o")
+
+
+def test_where_bf16_is_slower_a_line_says_so_of_cams(folder, monkeypatch):
+    monkeypatch.setattr(_precision, "bf16_ratio", lambda gradients: 3.0)
+    write_cam_project(folder, 2)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for precision, slow in (("bf16", True), ("fp32", False)):
+        Path("params.yaml").write_text(yaml.safe_dump({**params, "cam": {**params["cam"], "precision": precision}}))
+        said = run(segment, "0.png", "--out", "o", "--cam", "--labels", "cat,dog")
+        assert ("cam.precision: fp32" in said) == slow
