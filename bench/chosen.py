@@ -131,14 +131,15 @@ def _swept(reader: Reader, records: Sequence[Record], num_classes: int, label: s
 
 def _best(name: str, sweeps: Mapping[Map, RuleSweep]) -> Row:
     """The map and rule with the highest mIoU; the first if several have it."""
-    tried = [Row(name, each, *sweep.best(gain)) for each, sweep in sweeps.items() for gain in TRIED]
-    return max(tried, key=lambda row: row.miou)
+    tried = [(each, *sweep.best(gain)) for each, sweep in sweeps.items() for gain in TRIED]
+    each, rule, miou = max(tried, key=lambda found: found[2])
+    return Row(name, each, rule, 100 * miou)
 
 
 def _fixed(each: Map, sweep: RuleSweep) -> list[Row]:
     """Rules that know nothing of products and kinds, and the best constant background."""
     rules = {"nothing added": NOTHING, "released": RELEASED, "constant background": sweep.best(None)[0]}
-    return [Row(name, each, rule, sweep.miou(rule)) for name, rule in rules.items()]
+    return [Row(name, each, rule, 100 * sweep.miou(rule)) for name, rule in rules.items()]
 
 
 def _counted(

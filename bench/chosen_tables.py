@@ -89,8 +89,8 @@ def _chosen(networks: Sequence[Network]) -> str:
         for number, row in enumerate(network.rows):
             if row["name"] in FIXED:
                 continue
-            products = row["map"]["products"] if _correlated(network) else None
-            read = f"{products} products, " if products is not None else ""
+            products = row["map"]["products"]
+            read = f"{('no product', '1 product', '2 products')[products]}, " if _correlated(network) else ""
             rows.append(
                 (
                     network.run,
@@ -116,7 +116,8 @@ def _figures(network: Network, part: str, number: int) -> tuple[str, str]:
 
 
 def _few(network: Network, counts: np.ndarray) -> str:
-    return f"{100 * mean_iou(counts[..., network.few]):.1f}" if network.few else "-"
+    miou = mean_iou(counts[..., network.few])
+    return "-" if np.isnan(miou) else f"{100 * miou:.1f}"
 
 
 def _resampled(network: Network, counts: np.ndarray) -> np.ndarray:
@@ -148,13 +149,15 @@ def _difference(one: Network, first: int, other: Network, second: int) -> tuple[
     for part in ("val", "train"):
         pair = one.counts[part][first], other.counts[part][second]
         for classes in (slice(None), one.few):
-            cells.append(_gap(one, *pair, classes) if classes else "-")
+            cells.append(_gap(one, *pair, classes))
     names = [f"{network.run} {network.rows[number]['name']}" for network, number in ((one, first), (other, second))]
     return (f"{one.step:,}", " - ".join(names), *cells)
 
 
 def _gap(network: Network, one: np.ndarray, other: np.ndarray, classes: slice | list[int]) -> str:
     gap = 100 * (mean_iou(one.sum(0)[..., classes]) - mean_iou(other.sum(0)[..., classes]))
+    if np.isnan(gap):  # none of the classes occurs
+        return "-"
     resampled = [mean_iou(_resampled(network, counts)[..., classes]) for counts in (one, other)]
     low, high = _limits(resampled[0] - resampled[1], network)
     return f"{gap:+.1f} [{low:.1f}, {high:.1f}]"

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 from bench import chosen, chosen_tables
 from bench.all_readings import Map, Reader
 from bench.background_rules import NOTHING, RELEASED, TRIED, Rule, RuleSweep
-from sfc.data.manifest import read_manifest
-from sfc.fusion import fuse, normalise_scales
+from sfc.data.images import read_mask
+from sfc.data.manifest import label_keys, read_manifest
+from sfc.evaluation.confusion import Confusion, scores
+from sfc.fusion import fuse, normalise_scales, to_labels
 from sfc.localization.store import CamStore
 from sfc.methods import load_cam_network
 from sfc.params import load_params, read_text, read_yaml
@@ -206,8 +208,20 @@ def check_by_evaluate(folder, method, rows, readings, monkeypatch):
     on_device.run("infer_cam", device="reference", monkeypatch=monkeypatch)
     on_device.run("evaluate", "cam", device="reference", monkeypatch=monkeypatch)
     figures = json.loads(Path("metrics/evaluate_cam.json").read_text())["val"][row["map"]["name"]]
+    records = read_manifest("out/manifest.csv", "out/classes.json").members("train")[::6]
+    weights = load_params("params.yaml").get(f"fusion.{method}.eval").weights
+    reader = Reader(load_cam_network("out/cam.safetensors", "cpu"), load_params("params.yaml").get("cam"), weights)
+    confusion = Confusion(3)
+
+    def count(record, maps):
+        labels = Rule(**row["rule"]).cams(maps[Map(**row["map"])]).argmax(0)
+        confusion.add(record.id, read_mask(record.mask), to_labels(labels, label_keys(record.labels)))
+
+    reader.each(records, "", count)
+    assert row["miou"] == pytest.approx(100 * scores(confusion.matrix).miou)
     (shown,) = [cell for cell in readings if (cell["run"], cell["map"]) == (folder.name, row["name"])]
     assert shown["val"] == f"{figures['miou']:.1f} [{figures['miou_low']:.1f}, {figures['miou_high']:.1f}]"
+    assert shown["the choice"] == f"{row['miou']:.1f}"
     assert shown["few"] == f"{figures['miou_few']:.1f}"
 
 
@@ -218,6 +232,9 @@ def test_a_lead_that_every_image_has_is_no_chance():
     # (8/11 + 4/7) / 2 - (5/13 + 1/11) / 2
     assert chosen_tables._gap(network, better, worse, slice(None)) == "+41.2 [41.2, 41.2]"
     assert chosen_tables._gap(network, better, worse, [1]) == "+48.1 [48.1, 48.1]"
+    assert chosen_tables._gap(network, better, worse, []) == "-"
+    absent = better * [[[1], [0], [1]]]
+    assert chosen_tables._gap(network, absent, absent, [1]) == chosen_tables._few(network, absent.sum(0)) == "-"
     worse[0] = better[0]
     low, high = chosen_tables._gap(network, better, worse, slice(None)).split("[")[1].strip("]").split(", ")
     assert float(low) < 41.2 - 3 < float(high) < 41.3
