@@ -62,7 +62,7 @@ class Reader:
 
         A map is (1 + present classes, H, W) float32 in 0..1, background first; a sum is divided by its weights' sum.
         """
-        by_id = {record.id: record for record in records}
+        by_id, threads = {record.id: record for record in records}, workers()
         cams = infer_cams(
             _AllReadings(self._network, self._products),
             [records],
@@ -73,14 +73,16 @@ class Reader:
             batch_size=self._cam.batch_size,
             precision=self._cam.precision,
             device=device(),
-            workers=workers(),
+            workers=threads,
         )
 
         def counted(found: tuple[str, list[np.ndarray]]) -> None:
+            if threads:
+                torch.set_num_threads(1)  # of this thread alone, beside which others count and the network runs
             id, raw = found
             count(by_id[id], self._fused(by_id[id], raw))
 
-        for _ in progress(threaded_map(counted, cams, workers=workers()), total=len(records), label=label):
+        for _ in progress(threaded_map(counted, cams, workers=threads), total=len(records), label=label):
             pass
 
     def _fused(self, record: Record, raw: Sequence[np.ndarray]) -> dict[Map, Tensor]:

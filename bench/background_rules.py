@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfc.evaluation.confusion import scores
 from sfc.evaluation.thresholds import ThresholdSweep, sweep_thresholds
 from sfc.fusion import EPS, background_rule
 
@@ -42,7 +41,7 @@ class Rule:
 
 
 NOTHING, RELEASED = Rule(1.0, 0.0), Rule(2.0, 0.4)
-TRIED = {  # gain -> values
+TRIED = {  # gain -> values, above -1, which `ThresholdSweep` gives where an image has no class
     None: sweep_thresholds(0.0, 1.0, 0.01),
     1.0: sweep_thresholds(-0.3, 1.0, 0.01),
     2.0: sweep_thresholds(-0.3, 1.3, 0.01),
@@ -77,8 +76,3 @@ class RuleSweep:
         """The rule with this gain that has the highest mIoU (0..1), and that; the lowest value if several have it."""
         value, miou = self._sweeps[gain].best()
         return Rule(gain, value), miou
-
-    def miou(self, rule: Rule) -> float:
-        """mIoU (0..1) of a rule of `TRIED`."""
-        sweep = self._sweeps[rule.gain]
-        return scores(sweep.matrices()[sweep.thresholds.index(rule.value)]).miou

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.background_rules import Rule
-from sfc.data.manifest import read_manifest
+from bench.background_rules import NOTHING, RELEASED, Rule
+from bench.chosen_counts import PARTS, Counts
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.class_sets import resolve_sets
 from sfc.evaluation.confusion import mean_iou
 from sfc.methods import METHODS
 from sfc.params import load_params
 
-FIXED = ("nothing added", "released", "constant background")
+CONSTANT = "constant background"  # the best one of the choice
+FIXED = (str(NOTHING), str(RELEASED), CONSTANT)
 SET = "few"  # the class set that has columns of its own, where a run has it
 
 
@@ -28,20 +28,22 @@ class Network:
     """One network's counts.
 
     Attributes:
-        pair: networks that have it in common differ by their method alone.
+        alike: equal for networks that may be compared: step, images, classes, and the section train_cam but the method.
         few: label-map values of the classes in the set "few".
         counts: "val" and "train" -> (rows, images, 3, K).
     """
 
     run: str
     method: str
-    pair: tuple
-    step: int
-    images: dict[str, int]
+    alike: dict[str, Any]
     rows: list[dict[str, Any]]
     counts: dict[str, np.ndarray]
     few: list[int]
     bootstrap: Bootstrap
+
+    @property
+    def step(self) -> int:
+        return self.alike["step"]
 
     @property
     def main(self) -> list[int]:
@@ -50,34 +52,30 @@ class Network:
         name = fused[0] if len(fused) == 1 else "sum"
         return [n for n, row in enumerate(self.rows) if row["name"].split(",")[0] == name]
 
+    def compares(self, other: Network) -> bool:
+        """Whether the two differ by method, or by the params of theirs, alone, and are resampled alike."""
+        return (self.alike, self.few, self.bootstrap) == (other.alike, other.few, other.bootstrap)
 
-def counts_path(network: Path) -> Path:
-    """Where the counts of a run's networks/STEP.safetensors are kept."""
-    return network.parents[1] / f"chosen/{network.stem}.npz"
 
-
-def tables(runs: Sequence[Path]) -> str:
-    """Markdown of all networks that were counted in folders of runs."""
-    networks = [_network(run, path) for run in runs for path in sorted((run / "chosen").glob("*.npz"))]
-    if not networks:
+def tables(networks: Sequence[Path]) -> str:
+    """Markdown of those networks, RUN/networks/STEP.safetensors, that `bench.chosen` has counted."""
+    found = [_network(path) for path in networks if Counts(path).complete()]
+    if not found:
         return "No network has been measured yet."
-    return "\n\n".join([_chosen(networks), _differences(networks), _by_fixed_rules(networks)])
+    return "\n\n".join([_chosen(found), _differences(found), _by_fixed_rules(found)])
 
 
-def _network(run: Path, path: Path) -> Network:
-    params = load_params(run / "params.yaml")
-    classes = read_manifest(run / "out/manifest.csv", run / "out/classes.json").classes
-    with np.load(path) as found:
-        facts = json.loads(str(found["facts"]))
-        counts = {part: found[part] for part in ("val", "train")}
+def _network(path: Path) -> Network:
+    params, found = load_params(path.parents[1] / "params.yaml").get("evaluate"), Counts(path)
+    facts = found.facts()
     return Network(
-        run=run.name,
-        method=params.get("train_cam.method"),
-        pair=(params.get("train_cam.random_seed"), params.get("train_cam.epochs"), facts["step"]),
-        counts=counts,
-        few=resolve_sets(params.get("evaluate").class_sets, classes).get(SET, []),
-        bootstrap=Bootstrap(**params.get("evaluate").bootstrap.model_dump()),
-        **facts,
+        run=path.parents[1].name,
+        method=facts["method"],
+        alike=facts["alike"],
+        rows=facts["rows"],
+        counts={part: found.read(part) for part in PARTS},
+        few=resolve_sets(params.class_sets, facts["alike"]["classes"]).get(SET, []),
+        bootstrap=Bootstrap(**params.bootstrap.model_dump()),
     )
 
 
@@ -101,7 +99,8 @@ def _chosen(networks: Sequence[Network]) -> str:
                     *(cell for part in ("val", "train") for cell in _figures(network, part, number)),
                 )
             )
-    said = ", ".join(f"{part} {count:,}" for part, count in networks[0].images.items())
+    images = [", ".join(f"{part} {len(ids):,}" for part, ids in n.alike["ids"].items()) for n in networks]
+    said = "; ".join(dict.fromkeys(images))
     return f"mIoU in percent, with its interval over images; images: {said}.\n\n{_markdown(header, rows)}"
 
 
@@ -111,8 +110,8 @@ def _correlated(network: Network) -> bool:
 
 def _figures(network: Network, part: str, number: int) -> tuple[str, str]:
     counts = network.counts[part][number]
-    low, high = _limits(mean_iou(_resampled(network, counts)), network)
-    return f"{100 * mean_iou(counts.sum(0)):.1f} [{low:.1f}, {high:.1f}]", _few(network, counts.sum(0))
+    limits = _limits(mean_iou(_resampled(network, counts)), network)
+    return f"{100 * mean_iou(counts.sum(0)):.1f}{limits}", _few(network, counts.sum(0))
 
 
 def _few(network: Network, counts: np.ndarray) -> str:
@@ -125,22 +124,23 @@ def _resampled(network: Network, counts: np.ndarray) -> np.ndarray:
     return network.bootstrap.resampled(dict(enumerate(counts)))
 
 
-def _limits(values: np.ndarray, network: Network) -> tuple[float, float]:
-    level = network.bootstrap.level
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return 100 * low, 100 * high
+def _limits(values: np.ndarray, network: Network) -> str:
+    """The interval of resampled values in 0..1, in percent; "" without any."""
+    known, level = values[~np.isnan(values)], network.bootstrap.level
+    if not known.size:
+        return ""
+    low, high = 100 * np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return f" [{low:.1f}, {high:.1f}]"
 
 
 def _differences(networks: Sequence[Network]) -> str:
-    """Methods that were trained alike, by the maps that stand for them, on the same resamples of the images."""
+    """Networks that were trained alike, by the maps that stand for their methods, on the same resamples of images."""
     header = ("step", "", "val", "few", "other training images", "few")
-    rows = []
-    for one, other in combinations(networks, 2):
-        if one.pair == other.pair and one.method != other.method:
-            one, other = sorted((one, other), key=lambda n: list(METHODS).index(n.method), reverse=True)
-            for first in one.main:
-                for second in other.main:
-                    rows.append(_difference(one, first, other, second))
+    order = sorted(networks, key=lambda network: list(METHODS).index(network.method), reverse=True)
+    pairs = [pair for pair in combinations(order, 2) if pair[0].compares(pair[1])]
+    rows = [
+        _difference(one, first, other, second) for one, other in pairs for first in one.main for second in other.main
+    ]
     return f"Differences in points.\n\n{_markdown(header, rows)}"
 
 
@@ -159,8 +159,7 @@ def _gap(network: Network, one: np.ndarray, other: np.ndarray, classes: slice | 
     if np.isnan(gap):  # none of the classes occurs
         return "-"
     resampled = [mean_iou(_resampled(network, counts)[..., classes]) for counts in (one, other)]
-    low, high = _limits(resampled[0] - resampled[1], network)
-    return f"{gap:+.1f} [{low:.1f}, {high:.1f}]"
+    return f"{gap:+.1f}{_limits(resampled[0] - resampled[1], network)}"
 
 
 def _by_fixed_rules(networks: Sequence[Network]) -> str:

@@ -2,7 +2,7 @@
 # The photographs of bench/pack_sample.py at full size, by Base, SIPE and SFC, in pieces of some minutes; needs no network.
 #   PARTS    folder with sample.sha256 and all or some of the parts; the others may come in later calls
 #   WORK     folder that stays from one call to the next: sample, packages, checkpoints, networks
-#   OUT      folder for table, figures, curves and log
+#   OUT      folder for tables, figures, curves and log
 #   PYTHON   interpreter that has torch and torchvision; everything else is taken from the wheels in the sample
 # Arguments go to `python -m bench.photographs`. Exit status 75: not finished, call it again.
 set -euo pipefail

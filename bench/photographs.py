@@ -22,7 +22,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from bench.chosen_tables import counts_path, tables
+from bench.chosen_counts import Counts
+from bench.chosen_tables import tables
 from bench.kept_networks import network_path
 from bench.measure import machine
 from bench.preset_table import table
@@ -168,8 +169,15 @@ class _Run:
 
     def measured(self) -> list[dict]:
         """What `evaluate` has written of each network so far, with its run."""
-        paths = sorted((self.folder / "measured").glob("*.json"))
+        paths = [path for network in self.networks() if (path := self._figures(network)).exists()]
         return [{"run": self.plan.name, **json.loads(path.read_text())} for path in paths]
+
+    def networks(self) -> list[Path]:
+        """Those kept so far."""
+        return sorted((self.folder / "networks").glob("*.safetensors"))
+
+    def _figures(self, network: Path) -> Path:
+        return self.folder / f"measured/{network.stem}.json"
 
     def _once(self, stage: str, arguments: list[str]) -> None:
         mark = self.folder / "done" / stage
@@ -181,15 +189,15 @@ class _Run:
 
     def _measure_kept(self) -> None:
         """Every network that is there; several at once, since most of each is its start."""
-        networks = sorted((self.folder / "networks").glob("*.safetensors"))
+        networks = self.networks()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self._measure, networks))
-        if not all(counts_path(network).exists() for network in networks):
+        if not all(Counts(network).complete() for network in networks):
             click.echo(f"photographs: {self.plan.name}: readings chosen on training images", err=True)
             self._clock.run([sys.executable, "-m", "bench.chosen", str(self.folder)], self.folder, self._log)
 
     def _measure(self, network: Path) -> None:
-        path = self.folder / f"measured/{network.stem}.json"
+        path = self._figures(network)
         if path.exists():
             return
         found = self._read(network)
@@ -249,7 +257,6 @@ def _write_results(runs: list[_Run], out: Path, log: Path) -> None:
     measured = _measured(runs)
     text = f"{machine(device())}\n\n{table(measured)}\n"
     (out / "photographs.md").write_text(text)
-    (out / "photographs_chosen.md").write_text(f"{tables([run.folder for run in runs])}\n")
     (out / "photographs.json").write_text(json.dumps(measured, indent=1) + "\n")
     curves = [(run.plan.name, run.folder / "plots/train_cam.csv") for run in runs]
     found = [pd.read_csv(path).assign(run=name) for name, path in curves if path.exists()]
@@ -257,6 +264,8 @@ def _write_results(runs: list[_Run], out: Path, log: Path) -> None:
         pd.concat(found).to_csv(out / "photographs_curves.csv", index=False)
     if log.exists():
         shutil.copyfile(log, out / "photographs_log.txt")
+    networks = [network for run in runs for network in run.networks()]
+    (out / "photographs_chosen.md").write_text(f"{tables(networks)}\n")
 
 
 if __name__ == "__main__":
