@@ -10,6 +10,7 @@ from bench import (
     evaluation,
     gpu,
     localization,
+    markdown,
     public_images,
     public_step,
     refinement,
@@ -51,13 +52,12 @@ def main(only: tuple[str, ...], scale: str, device: str, repeats: int) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     target = known_device(device)
     click.echo(f"{machine(target)}, scale {scale}, {repeats} repeats\n")
-    click.echo(_line(_COLUMNS))
-    click.echo(_line(["--"] * len(_COLUMNS)))
+    click.echo(markdown.head(_COLUMNS))
     rows = [ROWS[name] for name in only or ROWS]
     wrong = []
     for row in rows:
         measured = measure(row, scale=scale, device=target, repeats=repeats)
-        click.echo(_line(_cells(row, measured, target)))
+        click.echo(markdown.row(_cells(row, measured, target)))
         if not measured.difference <= row.tolerance:
             wrong.append(row.name)
     if not only and (target.type == "cuda" or scale == "tiny"):  # on a CPU larger ones would take hours
@@ -77,10 +77,6 @@ def _cells(row: Row, measured: Measured, target: torch.device) -> list[str]:
         *("" if peak is None else f"{peak:,.0f}" for peak in (measured.plain_peak, measured.ours_peak)),
         f"{measured.difference:.1e}" if measured.difference else "0",
     ]
-
-
-def _line(cells) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

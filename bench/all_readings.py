@@ -1,4 +1,4 @@
-"""The maps of one CAM network in every reading, with one pass of its trunk for all of them."""
+"""The maps of one CAM network in every reading, with one forward pass for all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfc.calibration.network import CamNetwork
 from sfc.config import Cam
@@ -107,21 +107,7 @@ class _AllReadings:
     def infer(self, images: Tensor, labels: Tensor, *, flip: bool, mask_absent: bool) -> Tensor:
         """(B, readings x kinds, 1 + C, h, w) float32."""
         network, found = self._network, []
-        network.backbone = _Once(self.backbone)
+        maps = network.whole(images, flip=flip)
         for network.pcm_iters, network.seed_pcm_iters in self._products:
-            found.append(network.infer(images, labels, flip=flip, mask_absent=mask_absent))
-        network.backbone = self.backbone
+            found.append(network.read(maps, labels, mask_absent=mask_absent))
         return torch.cat(found, dim=1)
-
-
-class _Once(nn.Module):
-    """A trunk that is asked for the features of one batch again and again."""
-
-    def __init__(self, trunk: nn.Module):
-        super().__init__()
-        self._trunk, self._levels = trunk, None
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        if self._levels is None:
-            self._levels = self._trunk(images)
-        return self._levels

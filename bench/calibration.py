@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from bench.inputs import smooth, uniform
 from bench.measure import Pair, Row
 from sfc.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from sfc.calibration import cams
+from sfc.calibration import cams, seeds
 from sfc.calibration.image_bank import ImageBank
 from sfc.data.images import box_masks, normalise
-from sfc.methods import sipe
 
 
 def image_bank(device: torch.device, *, classes: int, crop: int, draws: int) -> Pair:
@@ -99,7 +98,7 @@ def structure_seeds(device: torch.device, *, batch: int, classes: int, channels:
         return (F.one_hot(likeness.argmax(dim=1), classes).sum(dim=1),)
 
     def ours() -> tuple:  # counts: where two classes tie but for rounding, a seed may change sides
-        return (sipe.structure_seeds(cam, feature, mask, bkg_scale=0.5).sum(dim=(2, 3)),)
+        return (seeds.structure_seeds(cam, feature, mask, bkg_scale=0.5).sum(dim=(2, 3)),)
 
     return Pair(plain, ours)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import markdown
 from bench.background_rules import NOTHING, RELEASED, Rule
 from bench.chosen_counts import PARTS, Counts
 from sfc.evaluation.bootstrap import Bootstrap
@@ -101,7 +102,7 @@ def _chosen(networks: Sequence[Network]) -> str:
             )
     images = [", ".join(f"{part} {len(ids):,}" for part, ids in n.alike["ids"].items()) for n in networks]
     said = "; ".join(dict.fromkeys(images))
-    return f"mIoU in percent, with its interval over images; images: {said}.\n\n{_markdown(header, rows)}"
+    return f"mIoU in percent, with its interval over images; images: {said}.\n\n{markdown.table(header, rows)}"
 
 
 def _correlated(network: Network) -> bool:
@@ -141,7 +142,7 @@ def _differences(networks: Sequence[Network]) -> str:
     rows = [
         _difference(one, first, other, second) for one, other in pairs for first in one.main for second in other.main
     ]
-    return f"Differences in points.\n\n{_markdown(header, rows)}"
+    return f"Differences in points.\n\n{markdown.table(header, rows)}"
 
 
 def _difference(one: Network, first: int, other: Network, second: int) -> tuple[str, ...]:
@@ -175,8 +176,4 @@ def _by_fixed_rules(networks: Sequence[Network]) -> str:
                     f"{100 * mean_iou(counts):.1f} ({_few(network, counts)})"
                 )
         rows += [(network.run, f"{network.step:,}", *map(str, each), *found) for each, found in cells.items()]
-    return f"By fixed rules, val; the constant background is of the choice.\n\n{_markdown(header, rows)}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["--"] * len(header), *rows))
+    return f"By fixed rules, val; the constant background is of the choice.\n\n{markdown.table(header, rows)}"

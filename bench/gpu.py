@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import reckoning
+from bench import markdown, reckoning
 from bench.gpu_parts import CLASSES, PARTS, PRESENT, Part
 from bench.inputs import regions, smooth, uniform
 from bench.loading import images_a_second
@@ -67,8 +67,7 @@ def lines(device: torch.device, scale: str) -> Iterator[str]:
     params, seconds = params_at(scale), _SECONDS[scale]
     peak = matrix_peak(device, _PEAK_SIDE[scale], seconds)
     yield f"Largest bf16 matrix product measured: {peak / 1e12:,.2f} TFLOP/s.\n"
-    yield "| stage | what | ms a step or image | images/s | TFLOP/s | share of peak | peak MiB |"
-    yield "| -- | -- | -- | -- | -- | -- | -- |"
+    yield markdown.head(("stage", "what", "ms a step or image", "images/s", "TFLOP/s", "share of peak", "peak MiB"))
     timed = {}
     for stage, build in PARTS.items():
         part = build(params, device, IMAGE[scale])
@@ -77,8 +76,7 @@ def lines(device: torch.device, scale: str) -> Iterator[str]:
         timed[stage] = part, found
         yield _row(part, found, peak)
     yield "\ntorch.compile of the trunk, where sizes do not change:\n"
-    yield "| stage | form | start-up s | ms a step | ms without | pays in the whole run |"
-    yield "| -- | -- | -- | -- | -- | -- |"
+    yield markdown.head(("stage", "form", "start-up s", "ms a step", "ms without", "pays in the whole run"))
     counts = reckoning.units(params)
     for stage in ("train_cam", "train_irn"):
         for name, how in compiled_forms(device).items():
@@ -87,12 +85,11 @@ def lines(device: torch.device, scale: str) -> Iterator[str]:
             )
     yield f"\nData loading alone, {workers()} workers, {_PHOTOGRAPHS[scale]} photographs:\n"
     loading = _loading(params, device, scale, seconds)
-    yield "| stage | images/s loaded | images/s of the device | limit |"
-    yield "| -- | -- | -- | -- |"
+    yield markdown.head(("stage", "images/s loaded", "images/s of the device", "limit"))
     for stage, rate in loading.items():
         part, found = timed[stage]
         used = part.images / found.seconds
-        yield f"| {stage} | {rate:,.0f} | {used:,.0f} | {'loading' if rate < used else 'device'} |"
+        yield markdown.row((stage, f"{rate:,.0f}", f"{used:,.0f}", "loading" if rate < used else "device"))
     yield "\nThe whole VOC run, reckoned (the released constants at this scale's sizes):\n"
     yield from reckoning.table(_stages(params, timed, loading, scale), cores=os.cpu_count() or 1, start=_start())
 
@@ -215,7 +212,7 @@ def _row(part: Part, found: Timed, peak: float) -> str:
         f"{100 * rate / peak:.0f} %",
         "" if found.peak is None else f"{found.peak:,.0f}",
     )
-    return f"| {' | '.join(cells)} |"
+    return markdown.row(cells)
 
 
 def _seconds(run: Callable[[int], object], device: torch.device, seconds: float) -> float:

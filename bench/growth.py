@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench import markdown
 from bench.measure import machine, peak_of, resident
 from sfc.data.images import palette_png
 from sfc.data.manifest import Manifest, Record, read_manifest, write_manifest, write_tuning
@@ -187,14 +188,14 @@ def main(images: tuple[int, ...], only: tuple[str, ...], run: str | None) -> Non
         return
     click.echo(f"{machine(torch.device('cpu'))}\n")
     found = {count: _in_folder(count, only) for count in images}
-    click.echo(_line(["part", *(f"s, {count:,}" for count in images), "growth", *(f"MiB, {n:,}" for n in images)]))
-    click.echo(_line(["--"] * (2 + 2 * len(images))))
+    columns = ["part", *(f"s, {count:,}" for count in images), "growth", *(f"MiB, {count:,}" for count in images)]
+    click.echo(markdown.head(columns))
     first, last = found[images[0]], found[images[-1]]
     for part in first:
         growth = last[part].processor / first[part].processor / (images[-1] / images[0])
         taken = [found[count][part] for count in images]
         cells = [*(f"{t.seconds:.1f}" for t in taken), f"{growth:.2f}", *(f"{t.peak:,.0f}" for t in taken)]
-        click.echo(_line([part, *cells]))
+        click.echo(markdown.row([part, *cells]))
 
 
 def _in_folder(images: int, only: tuple[str, ...]) -> dict[str, Taken]:
@@ -224,10 +225,6 @@ def _measured(part: str, images: int) -> Taken:
     seconds, after = time.perf_counter() - started, os.times()
     theirs = [peak for peak in given if isinstance(peak, float)]
     return Taken(seconds, sum(after[:4]) - sum(before[:4]), *theirs or [own or 0.0])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

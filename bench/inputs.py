@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfc.calibration.network import Maps
 from sfc.methods.sfc import SfcNetwork
 
 
@@ -33,8 +34,8 @@ class DrawnSeeds(SfcNetwork):
     CAMs in bf16 differ by 1.0: with one form's seeds in both they agree to 3e-4.
     """
 
-    def seeds(self, cam_weight: Tensor, mask: Tensor) -> Tensor:
-        return drawn(super().seeds(cam_weight, mask)) * mask
+    def seeds(self, maps: Maps, cam: Tensor, mask: Tensor) -> Tensor:
+        return drawn(super().seeds(maps, cam, mask)) * mask
 
 
 def drawn(seeds: Tensor) -> Tensor:

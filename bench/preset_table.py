@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench import markdown
+
 _COLUMNS = ("run", "step", "CAM", "images", "mIoU", "few", "oracle: best threshold")
 
 
@@ -14,18 +16,18 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
     Args:
         measured: of each network "run", "step" and "metrics", as `evaluate` writes them of a split.
     """
-    lines = [_line(_COLUMNS), _line(["--"] * len(_COLUMNS))]
-    for found in measured:
-        metrics = found["metrics"]
-        for name in ("classifier", "prototype", "sum"):
-            if name in metrics:
-                lines.append(_line(_cells(found, name, metrics[name], metrics["images"])))
+    rows = [
+        _cells(found, name, found["metrics"][name], found["metrics"]["images"])
+        for found in measured
+        for name in ("classifier", "prototype", "sum")
+        if name in found["metrics"]
+    ]
     notes = (
         "mIoU in percent, with its interval over images, where the largest map wins by the fixed rule of "
         "bench/photographs.yaml over presets/voc12.yaml; the oracle's threshold is chosen on the measured masks and is "
         "no result."
     )
-    return "\n".join([*lines, "", notes])
+    return f"{markdown.table(_COLUMNS, rows)}\n\n{notes}"
 
 
 def _cells(found: Mapping[str, Any], name: str, figures: Mapping[str, Any], images: int) -> list[str]:
@@ -40,7 +42,3 @@ def _cells(found: Mapping[str, Any], name: str, figures: Mapping[str, Any], imag
         "-" if few is None else f"{few:.1f}",
         f"{oracle['miou']:.1f} at {oracle['threshold']:.2f}",
     ]
-
-
-def _line(cells) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -21,6 +21,7 @@ from typing import Any
 import click
 import torch
 
+from bench import markdown
 from bench.inputs import cam_network
 from bench.measure import machine
 from sfc.calibration.network import CamNetwork
@@ -78,8 +79,7 @@ def main(photographs: Path, images: int, precision: tuple[str, ...], scale: str)
         raise click.ClickException(f"{photographs}: no image in this folder")
     chosen = [found[i * len(found) // images].absolute() for i in range(min(images, len(found)))]
     click.echo(f"{machine(torch.device('cpu'))}, {len(chosen)} photographs, scale {scale}\n")
-    click.echo(_line(["stage", "precision", "images/s", *PARTS, "rest"]))
-    click.echo(_line(["--"] * (4 + len(PARTS))))
+    click.echo(markdown.head(["stage", "precision", "images/s", *PARTS, "rest"]))
     for name in precision:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             write_project(chosen, precision=name, **SETTINGS[scale])
@@ -87,7 +87,7 @@ def main(photographs: Path, images: int, precision: tuple[str, ...], scale: str)
                 seconds = _seconds(module)
                 shares = _shares(module)
                 cells = [f"{100 * shares[part]:.0f}" if part in shares else "" for part in (*PARTS, "rest")]
-                click.echo(_line([stage, name, f"{len(chosen) / seconds:.2f}", *cells]))
+                click.echo(markdown.row([stage, name, f"{len(chosen) / seconds:.2f}", *cells]))
 
 
 def write_project(photographs: list[Path], *, precision: str, arch: tuple[str, str], scales, iterations: int) -> None:
@@ -156,10 +156,6 @@ def _no_workers() -> Iterator[None]:
     finally:
         del os.environ["SFC_WORKERS"]
         os.environ |= {"SFC_WORKERS": before} if before is not None else {}
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

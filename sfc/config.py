@@ -136,7 +136,7 @@ class Cam(Section):
     flip: bool
     mask_absent: bool
     pcm_iters: Products | None  # products with the pixel correlation; null: as trained
-    seed_pcm_iters: Products | None  # of the map that SFC's seeds come from; null: as pcm_iters; for no other method
+    seed_pcm_iters: Products | None  # of the map that SFC's seeds come from; null: as trained; for no other method
     batch_size: Count
     precision: Precision
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfc.calibration import cams
+from sfc.calibration.seeds import prototype_seeds
 
 EPS = 1e-8
 
@@ -45,7 +46,7 @@ class FeatureSums:
 
     Args:
         weight: (C, D) the classifier's weights.
-        bkg_scale: of the background in the seeds, see `sfc.calibration.cams.prototype_seeds`.
+        bkg_scale: of the background in the seeds, see `sfc.calibration.seeds.prototype_seeds`.
     """
 
     def __init__(self, weight: Tensor, *, bkg_scale: float):
@@ -68,9 +69,7 @@ class FeatureSums:
         logits = torch.einsum("cd,bdhw->bchw", self._weight.float(), feature.float())
         cam = cams.prepend_background(cams.normalised_cam(logits) * labels[:, :, None, None])
         present = cams.with_background(labels)[:, :, None, None]
-        return cams.prototype_seeds(
-            cam, present, mode="argmax", bkg_scale=self._bkg_scale, threshold=0.0, seed_range="none"
-        )
+        return prototype_seeds(cam, present, mode="argmax", bkg_scale=self._bkg_scale, threshold=0.0, seed_range="none")
 
     def add(self, feature: Tensor, seeds: Tensor, regions: Tensor) -> None:
         """Count images.

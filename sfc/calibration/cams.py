@@ -99,53 +99,6 @@ def _affinity(f: Tensor, part: Tensor) -> Tensor:
     return affinity / (affinity.sum(dim=1, keepdim=True) + EPS)
 
 
-def prototype_seeds(
-    cam: Tensor, mask: Tensor, *, mode: str, bkg_scale: float, threshold: float, seed_range: str
-) -> Tensor:
-    """Which pixels each prototype averages: the binary mask of Eq. 3.
-
-    The rule compares channels by their values, and so needs a CAM that reaches them: with bkg_scale 0.3 and one class,
-    the background gets a pixel only where that class is below 0.23. A correlation that has not learned yet leaves maps
-    that vary by a few hundredths, none of them so low.
-
-    Args:
-        cam: (B, K, H, W) classifier-weight CAM, background first.
-        mask: broadcastable to cam; 0 where a class may have no seed.
-        mode: "argmax" gives a pixel to its strongest channel, the background weighted by `bkg_scale` (released
-            code); "threshold" to every channel above `threshold` (as Eq. 3 is printed).
-        seed_range: "none" reads the CAM as it is (released code); "image" scales every channel of every image to its
-            own minimum and maximum first, see `image_range`.
-
-    Returns:
-        (B, K, H, W) float32, 0 or 1, without gradient.
-    """
-    cam = cam.detach()
-    if seed_range == "image":
-        cam = image_range(cam, mask)
-    if mode == "threshold":
-        return (cam > threshold).float() * mask
-    weighted = torch.cat([cam[:, :1] * bkg_scale, cam[:, 1:]], dim=1)
-    one_hot = torch.zeros_like(cam).scatter_(1, weighted.max(dim=1, keepdim=True).indices, 1.0)
-    return one_hot * mask
-
-
-def image_range(cam: Tensor, mask: Tensor) -> Tensor:
-    """Every channel scaled so that its smallest value over the pixels of `mask` is 0 and its largest 1.
-
-    Args:
-        cam: (B, K, H, W).
-        mask: broadcastable to cam, 0 or 1. Where it is 0 the result is 0: an absent class, whose CAM is noise, would
-            else be scaled up with the others and take their pixels.
-
-    Returns:
-        (B, K, H, W); a channel of one value, such as that of a single cell, keeps it: nothing there is high or low.
-    """
-    outside = (mask == 0).expand_as(cam)
-    low = cam.masked_fill(outside, torch.inf).amin(dim=(2, 3), keepdim=True)
-    span = cam.masked_fill(outside, -torch.inf).amax(dim=(2, 3), keepdim=True) - low
-    return torch.where(span > 0, (cam - low) / (span + EPS), cam).masked_fill(outside, 0.0)
-
-
 def hierarchical_feature(sides: list[Tensor], size: tuple[int, int]) -> Tensor:
     """L of Eq. 3: every level scaled to unit length at each pixel, resized to `size`, concatenated.
 

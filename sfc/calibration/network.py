@@ -62,8 +62,8 @@ class CamNetwork(nn.Module):
         fused: those whose weighted sum stands for the method when its CAMs are measured and made into labels.
         config: keyword arguments that build the network again.
         correlated: whether there is a pixel correlation, whose products `pcm_iters` counts.
-        seed_pcm_iters: how many of them the map has that prototypes take their seeds from at inference, where a method
-            has such prototypes; None: as many as `pcm_iters`.
+        seed_pcm_iters: how many of them the map has that prototypes take their seeds from, where a method has such
+            prototypes; None: as many as `pcm_iters`. May be set to read the CAMs otherwise.
     """
 
     kinds: tuple[str, ...] = ("classifier",)
@@ -102,13 +102,20 @@ class CamNetwork(nn.Module):
         Returns:
             (B, len(kinds), 1 + C, H / 16, W / 16) float32.
         """
+        return self.read(self.whole(images, flip=flip), labels, mask_absent=mask_absent)
+
+    def whole(self, images: Tensor, *, flip: bool) -> Maps:
+        """The first half of `infer`: what the CAMs are read from."""
         if flip:
             images = torch.cat([images, images.flip(3)])
         _, *levels = self.backbone(images)
         parts = _resized(images, levels[-1]), levels[-1], self._hierarchy(levels)
         if flip:
             parts = (None if part is None else _unflipped_sum(part) for part in parts)
-        maps = self._maps(*parts)
+        return self._maps(*parts)
+
+    def read(self, maps: Maps, labels: Tensor, *, mask_absent: bool) -> Tensor:
+        """The second half of `infer`: the CAMs of `maps` by `pcm_iters` and `seed_pcm_iters` as they are now."""
         present = cams.with_background(labels)[:, :, None, None]
         return torch.stack(self._cams(maps, present if mask_absent else torch.ones_like(present), present), dim=1)
 

@@ -36,12 +36,13 @@ def ready(network: CamInference, *, pcm_iters: int | None, seed_pcm_iters: int |
 
     Args:
         pcm_iters: products with the pixel correlation; None: as trained.
-        seed_pcm_iters: of the map that prototypes take their seeds from; None: as `pcm_iters`.
+        seed_pcm_iters: of the map that prototypes take their seeds from; None: as trained.
         precision: see `infer_cams`.
     """
     if pcm_iters is not None:
         network.pcm_iters = pcm_iters
-    network.seed_pcm_iters = seed_pcm_iters
+    if seed_pcm_iters is not None:
+        network.seed_pcm_iters = seed_pcm_iters
     fold_batch_norm(network.backbone)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return network.to(dtype=dtype, memory_format=torch.channels_last)

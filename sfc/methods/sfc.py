@@ -14,6 +14,7 @@ from sfc.calibration.image_bank import FIELDS, ImageBank
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CorrelatedCamNetwork, HierarchicalSides, Maps
 from sfc.calibration.objective import Objective, batch_images, total
+from sfc.calibration.seeds import prototype_seeds
 from sfc.config import Dc, Ibr
 from sfc.config_types import Fraction, NonNegative, Positive, Products, Section
 from sfc.training import distributed
@@ -30,8 +31,8 @@ DYING = 0.5  # share of images without background seed above which a training is
 class SfcPrototype(Section):
     """Which pixels a class prototype averages, Eq. 3."""
 
-    mode: Literal["argmax", "threshold"]
-    bkg_scale: Positive  # background channel times this before the argmax
+    mode: Literal["argmax", "threshold", "structure"]
+    bkg_scale: Positive  # background channel (structure: its likeness) times this before the argmax
     threshold: Fraction  # only for mode threshold
     # of a class without any: zero, a prototype CAM of 0 that Eq. 5 pulls the classifier's to; skip, no term in Eq. 5
     empty: Literal["zero", "skip"]
@@ -43,6 +44,7 @@ class SfcParams(Section):
 
     pcm_iters: Products  # 0: no pixel correlation
     bkg_before_pcm: bool
+    seed_pcm_iters: Products | None  # of the map that seeds are taken from; null: as pcm_iters
     proto_norm: Literal["max", "none"]
     prototype: SfcPrototype
 
@@ -62,27 +64,42 @@ class SfcNetwork(CorrelatedCamNetwork):
     """Network of SFC: the pixel correlation has a projection of its own, f9, and classes have prototypes.
 
     Args:
-        prototype: keyword arguments of `cams.prototype_seeds`.
+        prototype: keyword arguments of `seeds.prototype_seeds`.
+        seed_pcm_iters: products with the pixel correlation of the map that seeds are taken from; None: as `pcm_iters`
+            (released code). 0 takes them from the CAM as it is, which a correlation that has not learned yet blurs.
         correlated: those of `CorrelatedCamNetwork`.
     """
 
     kinds = fused = ("classifier", "prototype")
 
-    def __init__(self, *, prototype: dict[str, Any], **correlated):
+    def __init__(self, *, prototype: dict[str, Any], seed_pcm_iters: int | None = None, **correlated):
         super().__init__(**correlated)
-        self.config |= {"prototype": prototype}
+        self.config |= {"prototype": prototype, "seed_pcm_iters": seed_pcm_iters}
+        self.seed_pcm_iters = seed_pcm_iters
         *_, last = channels = self.backbone.channels
         self.f9 = nn.Conv2d(3 + last, last, 1, bias=False)
         self.sides = HierarchicalSides(channels[1:])
         self._prototype = prototype
 
-    def cam_prototype(self, maps: Maps, cam_weight: Tensor, mask: Tensor) -> Tensor:
-        """Prototype CAM of Eq. 4 from the seeds in `cam_weight`, (B, 1 + C, H, W) float32 in 0..1."""
-        return cams.prototype_cam(maps.hierarchical, self.seeds(cam_weight, mask))
+    def cam_prototype(self, maps: Maps, cam: Tensor, mask: Tensor) -> Tensor:
+        """Prototype CAM of Eq. 4 from the seeds in `cam`, (B, 1 + C, H, W) float32 in 0..1."""
+        return cams.prototype_cam(maps.hierarchical, self.seeds(maps, cam, mask))
 
-    def seeds(self, cam_weight: Tensor, mask: Tensor) -> Tensor:
-        """The seeds of Eq. 3 in `cam_weight`, (B, 1 + C, H, W) float32, 0 or 1; none where `mask` is 0."""
-        return cams.prototype_seeds(cam_weight, mask, **self._prototype)
+    def seed_cam(self, maps: Maps, cam_weight: Tensor, mask: Tensor) -> Tensor:
+        """The map that seeds are taken from: `cam_weight`, or the CAM after `seed_pcm_iters`, cleared by `mask`."""
+        if self.seed_pcm_iters is None:
+            return cam_weight
+        with torch.no_grad():
+            return self.cam_weight(maps, mask, iters=self.seed_pcm_iters)
+
+    def seeds(self, maps: Maps, cam: Tensor, mask: Tensor) -> Tensor:
+        """The seeds of Eq. 3 in `cam`, (B, 1 + C, H, W) float32, 0 or 1; none where `mask` is 0."""
+        return prototype_seeds(cam, mask, **self._prototype, feature=maps.hierarchical)
+
+    @property
+    def structured(self) -> bool:
+        """Whether seeds need the hierarchical feature."""
+        return self._prototype["mode"] == "structure"
 
     def _semantic(self, image: Tensor, layer4: Tensor) -> Tensor:
         return self.f9(super()._semantic(image, layer4))
@@ -92,8 +109,7 @@ class SfcNetwork(CorrelatedCamNetwork):
 
     def _cams(self, maps: Maps, mask: Tensor, present: Tensor) -> list[Tensor]:
         weight = self.cam_weight(maps, mask)
-        seeded = weight if self.seed_pcm_iters is None else self.cam_weight(maps, mask, iters=self.seed_pcm_iters)
-        return [weight, self.cam_prototype(maps, seeded, present)]
+        return [weight, self.cam_prototype(maps, self.seed_cam(maps, weight, mask), present)]
 
 
 class SfcObjective(Objective):
@@ -144,10 +160,10 @@ class SfcObjective(Objective):
         boxes, labels = batch["box"], batch["label"]
         crop = batch["image"].shape[2:]
         images = batch_images(batch, self.network.backbone)
-        maps = self.network(images, hierarchy=bool(self.w_proto))
+        maps = self.network(images, hierarchy=bool(self.w_proto) or self.network.structured)
         mask = cams.valid_mask(boxes, labels, crop=crop, size=maps.class_logits.shape[2:])
         cam_weight = self.network.cam_weight(maps, mask)
-        seeds = self.network.seeds(cam_weight, mask)
+        seeds = self.network.seeds(maps, self.network.seed_cam(maps, cam_weight, mask), mask)
         parts = {"cls": self.classification(maps, labels)}
         if self.w_proto:
             cam_prototype = cams.prototype_cam(maps.hierarchical, seeds)
@@ -216,7 +232,8 @@ def _warning(row: Mapping[str, float]) -> str | None:
         return None
     return (
         f"in {100 * share:.0f} % of the images no pixel is a seed of the background, so its prototype is undefined "
-        "and, with sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
+        "and, with sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.seed_pcm_iters, "
+        "sfc.prototype"
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sfc.calibration import cams
-from sfc.calibration.cams import EPS
 from sfc.calibration.method import Method, Setup
 from sfc.calibration.network import CamNetwork, HierarchicalSides, Maps
 from sfc.calibration.objective import Objective, batch_images, total
+from sfc.calibration.seeds import structure_seeds
 from sfc.config_types import NonNegative, Positive, Section
 
 
@@ -28,40 +26,6 @@ class SipeParams(Section):
     prototype: SipePrototype
     infer_feature: Literal["hierarchical", "semantic"]  # what the seeds correlate at inference
     w_gsc: NonNegative  # weight of the general-specific consistency loss
-
-
-def structure_seeds(cam: Tensor, feature: Tensor, mask: Tensor, *, bkg_scale: float) -> Tensor:
-    """Each pixel to the class whose CAM looks most like the pixel's own correlation map.
-
-    The likeness is the soft intersection over union of the map of a pixel's rectified cosine with all pixels, and of
-    a class's CAM. All intersections are one matrix product; no (B, K, HW, HW) tensor is made, and where (B, HW, HW)
-    is too large (panoramas) that is made in parts.
-
-    Args:
-        cam: (B, K, H, W) in 0..1, background first, cleared outside the image and for absent classes.
-        feature: (B, D, H, W).
-        mask: broadcastable to cam; 0 where a class may have no seed.
-        bkg_scale: weight of the background's likeness; 0.5 in the released code.
-
-    Returns:
-        (B, K, H, W) float32, 0 or 1, without gradient.
-    """
-    with torch.no_grad(), torch.autocast(cam.device.type, enabled=False):
-        pixels = feature.float().flatten(2)
-        pixels = pixels / (pixels.norm(dim=1, keepdim=True) + EPS)
-        maps = cam.float().flatten(2)
-        likeness = torch.cat([_likeness(maps, pixels, part) for part in cams.column_parts(pixels)], dim=2)
-        likeness[:, 0] *= bkg_scale
-        best = likeness.max(dim=1, keepdim=True).indices
-        return torch.zeros_like(likeness).scatter_(1, best, 1.0).view_as(cam) * mask
-
-
-def _likeness(maps: Tensor, pixels: Tensor, part: Tensor) -> Tensor:
-    """(B, K, HW) CAMs, unit features of all HW pixels and of n of them -> (B, K, n) soft intersection over union."""
-    structure = F.relu(pixels.transpose(1, 2) @ part)
-    shared = maps @ structure
-    union = structure.sum(dim=1, keepdim=True) + maps.sum(dim=2, keepdim=True) - shared
-    return shared / (union + EPS)
 
 
 class SipeNetwork(CamNetwork):

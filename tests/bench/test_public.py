@@ -7,6 +7,7 @@ import torch
 from bench import public_images, public_step
 from bench.inputs import cam_network, drawn
 from bench.measure import difference
+from sfc.calibration.network import Maps
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,8 @@ def test_drawn_seeds_are_thirds_of_the_image_where_the_mask_allows_it():
     ]
     mask = torch.ones(2, 5, 1, 1)
     mask[:, 1] = 0
-    found = cam_network("resnet18", 4).seeds(torch.rand(2, 5, 2, 6), mask)
+    maps = Maps(torch.empty(0), torch.empty(0), None)
+    found = cam_network("resnet18", 4).seeds(maps, torch.rand(2, 5, 2, 6), mask)
     assert found.sum(dim=(0, 2, 3)).tolist() == [8, 0, 8, 0, 0]
 
 

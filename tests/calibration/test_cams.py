@@ -87,55 +87,6 @@ def test_pixel_correlation_gradient():
     )
 
 
-def test_seeds_argmax_weighs_the_background():
-    cam = torch.tensor([[0.5, 0.5], [0.2, 0.1]]).view(1, 2, 1, 2)
-    mask = torch.ones(1, 2, 1, 2)
-    kwargs = {"mode": "argmax", "threshold": 0.0, "seed_range": "none"}
-    assert cams.prototype_seeds(cam, mask, bkg_scale=1.0, **kwargs)[0, 0].tolist() == [[1.0, 1.0]]
-    assert cams.prototype_seeds(cam, mask, bkg_scale=0.3, **kwargs)[0, 0].tolist() == [[0.0, 1.0]]
-
-
-def test_seeds_threshold_and_mask():
-    cam = torch.tensor([[0.5, 0.1], [0.4, 0.6]]).view(1, 2, 1, 2)
-    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]]).view(1, 2, 1, 2)
-    seeds = cams.prototype_seeds(cam, mask, mode="threshold", bkg_scale=0.3, threshold=0.3, seed_range="none")
-    assert seeds[0, :, 0].tolist() == [[1.0, 0.0], [1.0, 0.0]]
-
-
-def test_image_range_scales_each_channel_of_each_image():
-    cam = random(2, 3, 3, 4) * 0.02 + 0.9
-    cam[0, 1] = 0.7
-    mask = torch.ones(2, 3, 3, 4)
-    mask[0, :, :, 3] = 0  # outside the image
-    mask[1, 2] = 0  # an absent class
-    found = cams.image_range(cam, mask).double().numpy()
-    values = cam.double().numpy()
-    for b in range(2):
-        for k in range(3):
-            inside = [(y, x) for y in range(3) for x in range(4) if mask[b, k, y, x]]
-            low = min((values[b, k, y, x] for y, x in inside), default=0)
-            high = max((values[b, k, y, x] for y, x in inside), default=0)
-            for y in range(3):
-                for x in range(4):
-                    scaled = (values[b, k, y, x] - low) / (high - low + 1e-5) if high > low else values[b, k, y, x]
-                    assert found[b, k, y, x] == pytest.approx(scaled if (y, x) in inside else 0, abs=1e-5)
-    assert cams.image_range(cam, mask).max() > 0.99
-
-
-def test_a_flat_map_has_a_seed_of_the_background_in_its_own_range_alone():
-    foreground = torch.tensor([[0.90, 0.91, 0.94, 0.95]]).view(1, 1, 1, 4)
-    cam = torch.cat([cams.prepend_background(foreground), torch.full((1, 1, 1, 4), 0.99)], dim=1)
-    mask = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1)  # the last class is absent
-    kwargs = {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0}
-    cam_present = cam * mask
-    assert cams.prototype_seeds(cam_present, mask, **kwargs, seed_range="none")[0, 0].sum() == 0
-    for maps in (cam, cam_present):  # inference may leave absent classes in the CAM
-        seeds = cams.prototype_seeds(maps, mask, **kwargs, seed_range="image")[0, :, 0]
-        assert seeds.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]  # 0.3 (1 - 0.2) > 0.2, and not 0.8
-    one_cell = cams.prototype_seeds(cam[:, :, :, :1], mask, **kwargs, seed_range="image")
-    assert one_cell[0, :, 0, 0].tolist() == [0, 1, 0]
-
-
 def test_prototype_cam_is_the_rectified_cosine_with_the_masked_mean():
     feature, seeds = random(2, 5, 3, 4) - 0.5, (random(2, 3, 3, 4, seed=2) > 0.6).float()
     seeds[1, 2] = 0

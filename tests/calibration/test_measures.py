@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sfc.calibration import cams, measures
+from sfc.calibration.seeds import prototype_seeds
 
 
 def random(*shape, seed=0):
@@ -19,7 +20,7 @@ def maps():
     boxes = torch.tensor([[0, 0, 48, 80], [0, 0, 48, 80], [16, 0, 48, 50], [0, 0, 48, 80], [0, 0, 0, 0]])
     mask = cams.valid_mask(boxes, labels, crop=(48, 80), size=(3, 5))
     cam = cam * mask
-    seeds = cams.prototype_seeds(cam, mask, mode="argmax", bkg_scale=0.7, threshold=0.0, seed_range="none")
+    seeds = prototype_seeds(cam, mask, mode="argmax", bkg_scale=0.7, threshold=0.0, seed_range="none")
     return cam, seeds, mask
 
 

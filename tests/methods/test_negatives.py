@@ -61,7 +61,7 @@ def test_of_a_negative_eq_5_sees_the_background_and_eq_7_nothing():
     assert plain["scale"].item() == 0
 
 
-@pytest.mark.parametrize("mode", ["argmax", "threshold"])
+@pytest.mark.parametrize("mode", ["argmax", "threshold", "structure"])
 @pytest.mark.parametrize("seed_range", ["none", "image"])
 def test_a_negative_has_seeds_of_the_background_alone(mode, seed_range):
     ours = network(prototype={**PRINTED, "mode": mode, "seed_range": seed_range}).eval()
@@ -69,7 +69,7 @@ def test_a_negative_has_seeds_of_the_background_alone(mode, seed_range):
     maps = ours(batch_images(only, ours.backbone))
     mask = cams.valid_mask(only["box"], only["label"], crop=(CROP, CROP), size=maps.class_logits.shape[2:])
     weight = ours.cam_weight(maps, mask)
-    seeds = ours.seeds(weight, mask)
+    seeds = ours.seeds(maps, weight, mask)
     prototype = ours.cam_prototype(maps, weight, mask)
     assert seeds[:, 0].any()
     assert not seeds[:, 1:].any()

@@ -105,6 +105,7 @@ def test_seeds_at_reading_may_come_from_a_map_of_other_products():
     assert not torch.equal(plain[:, 1], refined[:, 1])
     net.seed_pcm_iters = net.pcm_iters
     assert torch.equal(net.infer(images(), LABELS, flip=True, mask_absent=True), refined)
+    assert torch.equal(network(seed_pcm_iters=0).eval().infer(images(), LABELS, flip=True, mask_absent=True), found)
 
 
 def test_images_smaller_than_the_stride_have_one_cell():

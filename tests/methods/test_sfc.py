@@ -10,8 +10,10 @@ from sfc.calibration import cams, losses
 from sfc.calibration.image_bank import ImageBank
 from sfc.calibration.method import Setup
 from sfc.calibration.objective import batch_images
+from sfc.calibration.seeds import image_range, prototype_seeds
 from sfc.methods.sfc import SFC
 from sfc.params import load_params
+from tests.calibration.loop_seeds import loop_structure_seeds
 from tests.methods.tiny import CLASSES, CROP, DC, SEEDS, TRUNK, batch, objective
 
 PARAMS = load_params(Path(__file__).resolve().parents[2] / "presets" / "voc12.yaml")
@@ -96,7 +98,7 @@ def test_channels_without_a_seed_can_be_left_out_of_eq_5():
     maps = zero.network(images)
     mask = cams.valid_mask(batch()["box"], batch()["label"], crop=(CROP, CROP), size=(4, 4))
     weight = zero.network.cam_weight(maps, mask)
-    seeds = zero.network.seeds(weight, mask)
+    seeds = zero.network.seeds(maps, weight, mask)
     prototype = cams.max_normalised(zero.network.cam_prototype(maps, weight, mask))
     dropped = 0.0
     for b in range(4):
@@ -121,6 +123,43 @@ def test_seeds_from_the_maps_own_range_give_the_background_some():
     assert found[0]["cam_range"] == found[1]["cam_range"]
 
 
+STRUCTURE = SEEDS | {"mode": "structure", "bkg_scale": 1.0, "seed_range": "image"}
+
+
+@pytest.mark.parametrize("prototype", [SEEDS | {"seed_range": "image"}, STRUCTURE], ids=["argmax", "structure"])
+@pytest.mark.parametrize("iters", [0, 1])
+def test_seeds_may_come_from_a_map_of_other_products_in_training(prototype, iters):
+    ours = objective(network_changes={"prototype": prototype, "seed_pcm_iters": iters}).eval()
+    images = batch_images(batch(), ours.network.backbone)
+    maps = ours.network(images)
+    mask = cams.valid_mask(batch()["box"], batch()["label"], crop=(CROP, CROP), size=(4, 4))
+    weight = ours.network.cam_weight(maps, mask)
+    cam = ours.network.cam_weight(maps, mask, iters=iters)
+    if prototype is STRUCTURE:
+        feature = maps.hierarchical.detach().double().numpy()
+        ranged = image_range(cam.detach(), mask).double().numpy()
+        found = torch.tensor(loop_structure_seeds(ranged, feature, 1.0)).float() * mask
+    else:
+        found = prototype_seeds(cam, mask, **prototype)
+    expected = losses.prototype_consistency(
+        weight, cams.max_normalised(cams.prototype_cam(maps.hierarchical, found)), DC, reduction="mean"
+    )
+    actual = ours(batch())
+    assert actual["proto"].item() == pytest.approx(1.6 * expected.mean().item(), rel=1e-4)
+    as_released = objective(network_changes={"prototype": prototype}).eval()(batch())
+    assert actual["proto"].item() != pytest.approx(as_released["proto"].item(), rel=1e-3)
+    actual["loss"].backward()
+    assert all(p.grad is not None for p in ours.parameters() if p.requires_grad)
+
+
+def test_seeds_by_structure_need_no_loss_of_their_own():
+    ours = objective(w_proto=0.0, network_changes={"prototype": STRUCTURE})
+    found = ours(batch())
+    assert set(found) - set(SFC.measures) == {"loss", "cls", "scale"}
+    found["loss"].backward()
+    assert all(p.grad is not None for p in ours.parameters() if p.requires_grad)
+
+
 def test_measures_are_in_no_loss():
     found = objective()(batch())
     assert list(found) == ["loss", *SFC.losses, *SFC.measures]
@@ -136,7 +175,7 @@ def test_a_warning_when_most_images_have_no_seed_of_the_background():
     assert SFC.warning({"no_background_seed": 0.5}) is None
     assert SFC.warning({"no_background_seed": 0.934}) == (
         "in 93 % of the images no pixel is a seed of the background, so its prototype is undefined and, with "
-        "sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.prototype"
+        "sfc.prototype.empty zero, everything becomes foreground; see sfc.pcm_iters, sfc.seed_pcm_iters, sfc.prototype"
     )
 
 

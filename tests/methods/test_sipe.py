@@ -9,51 +9,9 @@ import torch.nn.functional as F
 
 from sfc.calibration import cams
 from sfc.calibration.objective import batch_images
-from sfc.methods import sipe
-from sfc.methods.sipe import SipeNetwork, SipeObjective, structure_seeds
+from sfc.methods.sipe import SipeNetwork, SipeObjective
+from tests.calibration.loop_seeds import loop_structure_seeds
 from tests.methods.tiny import CROP, batch, sipe_network
-
-
-def loop_seeds(cam, feature, bkg_scale):
-    batch, channels, _, width = cam.shape
-    seeds = np.zeros(cam.shape)
-    for b in range(batch):
-        pixels = feature[b].reshape(feature.shape[1], -1).T
-        pixels = [p / (np.linalg.norm(p) + 1e-5) for p in pixels]
-        for i, pixel in enumerate(pixels):
-            row = [max(0.0, pixel @ other) for other in pixels]
-            likeness = []
-            for k in range(channels):
-                flat = cam[b, k].ravel()
-                shared = sum(s * m for s, m in zip(row, flat, strict=True))
-                likeness.append(shared / (sum(row) + flat.sum() - shared + 1e-5) * (bkg_scale if k == 0 else 1))
-            seeds[b, int(np.argmax(likeness)), i // width, i % width] = 1
-    return seeds
-
-
-def test_structure_seeds_follow_the_soft_intersection_over_union():
-    numbers = np.random.default_rng(0)
-    for _ in range(5):
-        cam, feature = numbers.random((2, 4, 3, 5)), numbers.standard_normal((2, 6, 3, 5))
-        mask = torch.ones(2, 4, 1, 1)
-        mask[1, 2] = 0
-        expected = loop_seeds(cam, feature, 0.5) * mask.numpy()
-        actual = structure_seeds(torch.tensor(cam), torch.tensor(feature), mask, bkg_scale=0.5)
-        np.testing.assert_array_equal(actual.numpy(), expected)
-
-
-def test_structure_seeds_in_parts(monkeypatch):
-    numbers = torch.Generator().manual_seed(2)
-    cam, feature = torch.rand(2, 4, 6, 7, generator=numbers), torch.randn(2, 5, 6, 7, generator=numbers)
-    whole = structure_seeds(cam, feature, torch.ones(1, 1, 1, 1), bkg_scale=0.5)
-    sizes = []
-    likeness = sipe._likeness
-    monkeypatch.setattr(sipe, "_likeness", lambda m, f, part: sizes.append(part.shape[2]) or likeness(m, f, part))
-    monkeypatch.setattr(cams, "_AFFINITY_ENTRIES", 2 * 42**2 - 1)
-    monkeypatch.setattr(cams, "_PART_ENTRIES", 2 * 42 * 20)
-    assert torch.equal(structure_seeds(cam, feature, torch.ones(1, 1, 1, 1), bkg_scale=0.5), whole)
-    assert sizes == [20, 20, 2]
-
 
 LABELS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 BKG_SCALE = 1.0  # with 0.5 an untrained trunk has no seed of the background
@@ -98,7 +56,7 @@ def test_losses_and_gradients_against_loops():
     exact.zero_grad()
     mask = cams.valid_mask(batch()["box"], batch()["label"], crop=(CROP, CROP), size=(4, 4)).double()
     logits, cam, feature, layer4 = plain_parts(exact, batch_images(batch(), exact.backbone).double(), mask)
-    seeds = torch.tensor(loop_seeds(cam.detach().numpy(), layer4.detach().numpy(), BKG_SCALE)) * mask
+    seeds = torch.tensor(loop_structure_seeds(cam.detach().numpy(), layer4.detach().numpy(), BKG_SCALE)) * mask
     assert seeds[:, 1:].any()
     assert seeds[:, 0].any()
     specific = loop_specific(feature, seeds)
@@ -134,7 +92,7 @@ def test_inference_gives_the_plain_cam_and_the_image_specific_one(infer_feature,
         exact = copy.deepcopy(network).double()
         _, cam, feature, layer4 = plain_parts(exact, images().double(), present if mask_absent else 1)
     compared = feature if infer_feature == "hierarchical" else layer4
-    seeds = torch.tensor(loop_seeds(cam.numpy(), compared.numpy(), 0.5)) * present
+    seeds = torch.tensor(loop_structure_seeds(cam.numpy(), compared.numpy(), 0.5)) * present
     np.testing.assert_allclose(found[:, 0].detach(), cam, atol=1e-5)
     np.testing.assert_allclose(found[:, 1].detach(), loop_specific(feature, seeds), atol=1e-5)
 

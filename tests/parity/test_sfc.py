@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from sfc.calibration import cams, losses
+from sfc.calibration.seeds import prototype_seeds
 
 
 def tensors(arrays):
@@ -44,7 +45,7 @@ def test_hierarchical_feature(arrays):
 
 def test_prototype_cam(arrays):
     rule = {"mode": "argmax", "bkg_scale": 0.3, "threshold": 0.0, "seed_range": "none"}
-    seeds = cams.prototype_seeds(arrays["cam_weight"], arrays["valid_mask"], **rule)
+    seeds = prototype_seeds(arrays["cam_weight"], arrays["valid_mask"], **rule)
     assert_same(cams.prototype_cam(arrays["hierarchical_feature"], seeds), arrays["cam_prototype"])
 
 

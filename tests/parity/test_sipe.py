@@ -5,7 +5,7 @@ import torch
 
 from sfc.calibration import cams
 from sfc.calibration.network import Maps
-from sfc.methods import sipe
+from sfc.calibration.seeds import structure_seeds
 from tests.methods.tiny import sipe_network
 
 
@@ -16,7 +16,7 @@ def arrays(golden):
 
 
 def seeds(arrays):
-    return sipe.structure_seeds(arrays["norm_cam"], arrays["semantic_feature"], arrays["valid_mask"], bkg_scale=0.5)
+    return structure_seeds(arrays["norm_cam"], arrays["semantic_feature"], arrays["valid_mask"], bkg_scale=0.5)
 
 
 def test_seeds_are_identical(arrays):
