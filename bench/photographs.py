@@ -1,5 +1,7 @@
 """`python -m bench.photographs`: Base, SIPE and SFC on the packed sample at full size, in pieces of some minutes.
 
+SFC is trained with the released seeds, and with seeds as SIPE takes them (sfc-structure).
+
 Each run has a folder of its own in WORK, with params.yaml and out/ as in a clone. What a call does not finish, the next
 one goes on with: finished stages are marked, a training goes on from its checkpoint. OUT gets tables of all that has
 been measured so far, by the params' own rule and as `bench.chosen` reads, the curves of the trainings, and what the
@@ -38,6 +40,14 @@ from stages._stage import device
 HERE = Path(__file__).parent
 KEPT = (279, 558, 930)  # steps whose networks are measured, too
 UNFINISHED = 75  # EX_TEMPFAIL: call it again
+TRAINED = {method: {"train_cam.method": method} for method in METHODS} | {
+    "sfc-structure": {
+        "train_cam.method": "sfc",
+        "sfc.prototype.mode": "structure",
+        "sfc.prototype.bkg_scale": 0.5,
+        "sfc.seed_pcm_iters": 0,
+    }
+}
 AT_ONCE = 4  # measurements, on one GPU
 GRACE = 60  # seconds that a training has for its step and its checkpoint
 
@@ -48,14 +58,14 @@ class OutOfTime(Exception):  # noqa: N818 - no error
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: `epochs` decides the number of its steps."""
+    """One training: `trained` is a name in TRAINED, `epochs` decides the number of its steps."""
 
-    method: str
+    trained: str
     epochs: int
 
     @property
     def name(self) -> str:
-        return f"{self.method}-{self.epochs}"
+        return f"{self.trained}-{self.epochs}"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +73,7 @@ class Plan:
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), required=True, help="For runs; keep it.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="For results.")
 @click.option("--minutes", type=float, default=9.0, show_default=True, help="After which this call ends.")
-@click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, default=list(METHODS))
+@click.option("--method", "methods", type=click.Choice(list(TRAINED)), multiple=True, default=list(TRAINED))
 @click.option("--epochs", type=int, multiple=True, default=(10, 43), show_default=True, help="930 and 3,999 steps.")
 @click.option("--keep", type=int, multiple=True, default=KEPT, show_default=True, help="Steps measured, too.")
 @click.option("-S", "--set", "changes", multiple=True, metavar="NAME=VALUE", help="A param; for a run in small.")
@@ -231,8 +241,8 @@ def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
         "dataset.root": str(sample / "VOC2012"),
         "dataset.labels": str(sample / "labels.csv"),
         "train_cam.backbone.weights": str(sample / "weights.safetensors"),
-        "train_cam.method": plan.method,
         "train_cam.epochs": plan.epochs,
+        **TRAINED[plan.trained],
     }
     for change in changes:
         name, equals, value = change.partition("=")
