@@ -29,8 +29,8 @@ def prototype_seeds(
         cam: (B, K, H, W) classifier-weight CAM, background first.
         mask: broadcastable to cam; 0 where a class may have no seed.
         mode: "argmax" gives a pixel to its strongest channel, the background weighted by `bkg_scale` (released
-            code); "threshold" to every channel above `threshold` (as Eq. 3 is printed); "structure" as SIPE does, see
-            `structure_seeds`.
+            code); "threshold" to every channel above `threshold` (as Eq. 3 is printed); "structure" as SIPE does,
+            see `structure_seeds` (SIPE itself correlates layer4 in training).
         seed_range: "none" reads the CAM as it is (released code); "image" scales every channel of every image to its
             own minimum and maximum first, see `image_range`.
         feature: (B, D, H, W), what "structure" correlates; the others do without.

@@ -161,7 +161,9 @@ def test_params_are_those_of_the_paper_but_for_the_sample():
     assert (params.get("train_cam.method"), params.get("train_cam.epochs")) == ("base", 10)
     assert params.get("train_cam.crop") == 64
     assert params.get("sfc") == load_params(ROOT / "presets/voc12.yaml").get("sfc")
-    seeds = parse_params(photographs._params(photographs.Plan("sfc-structure", 10), Path("/sample"), ())).get("sfc")
+    params = parse_params(photographs._params(photographs.Plan("sfc-structure", 10), Path("/sample"), ()))
+    assert params.get("train_cam.method") == "sfc"
+    seeds = params.get("sfc")
     assert (seeds.seed_pcm_iters, seeds.prototype.mode, seeds.prototype.bkg_scale) == (0, "structure", 0.5)
     with pytest.raises(UserError, match="there is no such param"):
         photographs._params(photographs.Plan("base", 10), Path("/sample"), ("train_cam.corp=64",))

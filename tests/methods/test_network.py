@@ -5,8 +5,10 @@ import torch
 
 from sfc.calibration import cams
 from sfc.errors import UserError
+from sfc.localization.multiscale import ready
 from sfc.methods import load_cam_network, save_cam_network
-from tests.methods.tiny import CLASSES, base_network, network
+from sfc.methods.sfc import SfcNetwork
+from tests.methods.tiny import CLASSES, SEEDS, base_network, network
 
 
 def images(batch=2, height=48, width=64):
@@ -106,6 +108,29 @@ def test_seeds_at_reading_may_come_from_a_map_of_other_products():
     net.seed_pcm_iters = net.pcm_iters
     assert torch.equal(net.infer(images(), LABELS, flip=True, mask_absent=True), refined)
     assert torch.equal(network(seed_pcm_iters=0).eval().infer(images(), LABELS, flip=True, mask_absent=True), found)
+
+
+def test_null_reads_seeds_as_trained():
+    trained = {products: network(seed_pcm_iters=products).eval() for products in (None, 0)}
+    as_trained = {
+        products: net.infer(images(), LABELS, flip=True, mask_absent=True) for products, net in trained.items()
+    }
+    for products, read, wanted in ((None, None, None), (0, None, 0), (None, 0, 0), (0, 2, None)):
+        net = ready(network(seed_pcm_iters=products).eval(), pcm_iters=None, seed_pcm_iters=read, precision="fp32")
+        found = net.infer(images(), LABELS, flip=True, mask_absent=True)
+        torch.testing.assert_close(found, as_trained[wanted], rtol=1e-3, atol=1e-4)
+    assert (as_trained[None] - as_trained[0]).abs().max() > 0.1
+
+
+def test_a_file_keeps_how_seeds_are_taken_and_one_from_before_takes_them_as_released(tmp_path):
+    structure = SEEDS | {"mode": "structure", "bkg_scale": 0.5}
+    save_cam_network(
+        network(prototype=structure, seed_pcm_iters=0), tmp_path / "a", method="sfc", classes=("a", "b", "c"), params={}
+    )
+    again = load_cam_network(tmp_path / "a", torch.device("cpu"))
+    assert (again.seed_pcm_iters, again.config["prototype"]) == (0, structure)
+    del again.config["seed_pcm_iters"]
+    assert SfcNetwork(**again.config).seed_pcm_iters is None
 
 
 def test_images_smaller_than_the_stride_have_one_cell():
