@@ -1,7 +1,7 @@
 """`python -m bench.kept_networks FOLDER STEP ..`: the stage train_cam, whose network at some steps is kept as a file.
 
 The stage has no option for it, since its one product is the network of the last step: here its checkpoint is saved at
-these steps, too, and the network with it.
+these steps, too, and the network with it. That of the last step is kept if it is named.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from sfc.methods import save_cam_network
+from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
 from stages import _training, train_cam
 
@@ -55,10 +56,13 @@ def _kept(write: partial, path: Path) -> None:
 def main(folder: str, *steps: str) -> None:
     fit = train_cam.fit
 
-    def keeping(stage, objective, *arguments, save, **given):
+    def keeping(stage, objective, *arguments, steps, save, **given):
         facts = {name: save.keywords[name] for name in ("method", "classes", "params")}
         _Kept.write = partial(save_cam_network, objective.network, **facts)
-        return fit(stage, objective, *arguments, save=save, **given)
+        loss = fit(stage, objective, *arguments, steps=steps, save=save, **given)
+        if steps in _Kept.steps and distributed.is_main():  # no checkpoint is written of it
+            _kept(_Kept.write, network_path(_Kept.folder, steps))
+        return loss
 
     _Kept.folder, _Kept.steps = Path(folder), frozenset(map(int, steps))
     _training.Checkpoint, train_cam.fit = _Kept, keeping
