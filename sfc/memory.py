@@ -6,9 +6,10 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from sfc.errors import UserError
+
+# in what torch says: it has a class of its own for GPUs alone
+NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def keep_freed_memory() -> None:
@@ -30,7 +31,12 @@ def memory_line(message: str) -> Iterator[None]:
     """Turn what torch raises when memory runs out into UserError(message)."""
     try:
         yield
-    except RuntimeError as error:  # torch has a class of its own for GPUs alone
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except RuntimeError as error:
+        if not out_of_memory(error):
             raise
         raise UserError(message) from None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """True if that is what an exception of Python or torch says."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import torch
-import torch.distributed as dist
 
 from sfc.errors import UserError
+from sfc.memory import out_of_memory
 from sfc.storage import storage_error, storage_line
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 5_000  # characters of a line: more than any path has
-NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 NO_SHARED_MEMORY = ("shared memory", "Bus error", "</torch_")
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvValue failed", "NCCL")
 
@@ -72,9 +71,9 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
             "a process that decodes images was killed, most likely for lack of memory; set SFC_WORKERS to fewer"
             f"{f', or lower {memory_hint}' if memory_hint else ''}"
         )
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in NO_MEMORY):
+    if out_of_memory(error):
         return f"out of memory; lower {memory_hint or 'the size of what is read'}"
-    if isinstance(error, dist.DistError) or (dist.is_initialized() and any(word in said for word in GONE)):
+    if _lost_touch(error, said):
         return f"the processes of this stage lost touch ({_short(said)}); the line of the one that ended first says why"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or said}"
@@ -82,6 +81,13 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
         f"unexpected {type(error).__name__} at {_place(error)}: {_short(said)}; this is a fault of the program "
         "or a damaged file: SFC_DEBUG=1 shows the traceback"
     )
+
+
+def _lost_touch(error: Exception, said: str) -> bool:
+    dist = sys.modules.get("torch.distributed")  # a command that never imported it has no other processes
+    if dist is None:
+        return False
+    return isinstance(error, dist.DistError) or (dist.is_initialized() and any(word in said for word in GONE))
 
 
 def _fitting(line: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import torch
 
 from stages._copies import copied_project
 
@@ -20,6 +19,8 @@ _held = []  # a lock ends when its file is closed
 @functools.cache
 def gpu_index() -> int:
     """The GPU of this process among those it sees: that of its rank, one leased for an experiment, or the first."""
+    import torch
+
     if rank := os.environ.get("LOCAL_RANK"):
         return int(rank)
     project, visible = copied_project(), os.environ.get("CUDA_VISIBLE_DEVICES")

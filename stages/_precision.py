@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
+if TYPE_CHECKING:
+    import torch
 
 _WORSE = 1.1  # times as long: less than that is no reason to change a param that decides results
 _REPEATS = 5
@@ -44,6 +44,9 @@ def bf16_ratio(*, gradients: bool) -> float:
     With the gradients of its input and weight, if wanted: without AVX-512 these are what bf16 is slowest at. On one
     thread: beside other work more of them wait and spin, bf16's longest, which says nothing of the processor.
     """
+    import torch
+    import torch.nn.functional as F
+
     seconds = {False: [], True: []}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from tqdm import tqdm
 
 from sfc.config_types import Section
@@ -34,6 +33,9 @@ from stages._lock import alone, at_work
 from stages._params import LISTED, AllParams, MethodSections, Param, params_of  # noqa: F401 - stages take them here
 from stages._places import check_parents, refuse_others
 from stages._precision import slow_bf16
+
+if TYPE_CHECKING:
+    import torch
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
 _LONG = 190  # bytes of a name to which no more can be added: file systems take 255
@@ -121,6 +123,8 @@ def device() -> torch.device:
     Raises:
         UserError: SFC_DEVICE names another kind of device, or a GPU that is not there.
     """
+    import torch  # here, and so in what is imported above: it takes a second, and not every command needs it
+
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     name = os.environ.get("SFC_DEVICE")
     if not name:

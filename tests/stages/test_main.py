@@ -53,6 +53,12 @@ def completed(words):
     return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("name", ["dvc_files", "metrics_table", "preset", "report"])
+def test_a_command_that_computes_nothing_does_not_wait_for_torch(name):
+    script = f"import sys; import stages.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
 def test_every_module_with_a_command_is_one():
     modules = {path.stem for path in (ROOT / "stages").glob("*.py") if not path.stem.startswith("_")}
     assert set(command.main.list_commands(None)) == modules
