@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sfc.errors import UserError
 
-# in what torch says: it has a class of its own for GPUs alone
+# what torch's messages have when memory runs out; torch.OutOfMemoryError is of GPUs alone
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -38,5 +38,7 @@ def memory_line(message: str) -> Iterator[None]:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """True if that is what an exception of Python or torch says."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY)
+    """True where an exception of Python or torch says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # by name: no wait for torch
+        return True
+    return any(word in str(error) for word in NO_MEMORY)

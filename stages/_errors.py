@@ -84,7 +84,7 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
 
 
 def _lost_touch(error: Exception, said: str) -> bool:
-    dist = sys.modules.get("torch.distributed")  # a command that never imported it has no other processes
+    dist = sys.modules.get("torch.distributed")  # where it was never imported this process belongs to no group
     if dist is None:
         return False
     return isinstance(error, dist.DistError) or (dist.is_initialized() and any(word in said for word in GONE))

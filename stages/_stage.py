@@ -123,7 +123,7 @@ def device() -> torch.device:
     Raises:
         UserError: SFC_DEVICE names another kind of device, or a GPU that is not there.
     """
-    import torch  # here, and so in what is imported above: it takes a second, and not every command needs it
+    import torch  # not at the top, here and in what is imported there: a second that not every command needs
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     name = os.environ.get("SFC_DEVICE")

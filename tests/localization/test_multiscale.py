@@ -123,10 +123,14 @@ def test_a_changed_or_missing_image_is_named_in_one_line(tmp_path, workers):
 
 
 def _full_gpu():
-    raise torch.OutOfMemoryError("CUDA out of memory")
+    raise torch.OutOfMemoryError("no words that are known")
 
 
-@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 58), _full_gpu])
+def _full_library():
+    raise RuntimeError("std::bad_alloc")
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 58), _full_gpu, _full_library])
 def test_too_little_memory_is_one_line(tmp_path, allocate):
     class Greedy(FakeNetwork):
         def infer(self, images, labels, *, flip, mask_absent):
