@@ -1,6 +1,7 @@
 """`python -m bench.photographs`: Base, SIPE and SFC on the packed sample at full size, in pieces of some minutes.
 
-SFC is trained with the released seeds, and with seeds as SIPE takes them (sfc-structure).
+SFC is trained as released but for its DC, and with section `sfc` of presets/voc_sample.yaml, SIPE's seeds
+(sfc-structure).
 
 Each run has a folder of its own in WORK, with params.yaml and out/ as in a clone. What a call does not finish, the next
 one goes on with: finished stages are marked, a training goes on from its checkpoint. OUT gets tables of all that has
@@ -45,6 +46,7 @@ TRAINED = {method: {"train_cam.method": method} for method in METHODS} | {
         "train_cam.method": "sfc",
         "sfc.prototype.mode": "structure",
         "sfc.prototype.bkg_scale": 0.5,
+        "sfc.prototype.empty": "skip",
         "sfc.seed_pcm_iters": 0,
     }
 }
@@ -58,14 +60,15 @@ class OutOfTime(Exception):  # noqa: N818 - no error
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: `trained` is a name in TRAINED, `epochs` decides the number of its steps."""
+    """One training: `trained` is a name in TRAINED, `epochs` decides the number of its steps, `seed` what is drawn."""
 
     trained: str
     epochs: int
+    seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.trained}-{self.epochs}"
+        return f"{self.trained}-{self.epochs}-seed{self.seed}"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,6 +78,7 @@ class Plan:
 @click.option("--minutes", type=float, default=9.0, show_default=True, help="After which this call ends.")
 @click.option("--method", "methods", type=click.Choice(list(TRAINED)), multiple=True, default=list(TRAINED))
 @click.option("--epochs", type=int, multiple=True, default=(10, 43), show_default=True, help="930 and 3,999 steps.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(10, 11, 12), show_default=True)
 @click.option("--keep", type=int, multiple=True, default=KEPT, show_default=True, help="Steps measured, too.")
 @click.option("-S", "--set", "changes", multiple=True, metavar="NAME=VALUE", help="A param; for a run in small.")
 def main(
@@ -84,17 +88,18 @@ def main(
     minutes: float,
     methods: tuple[str, ...],
     epochs: tuple[int, ...],
+    seeds: tuple[int, ...],
     keep: tuple[int, ...],
     changes: tuple[str, ...],
 ) -> None:
-    """Train and measure every method, each short training before any long one; go on where the last call ended.
+    """Train and measure every method, each short training before any long one, seed after seed.
 
-    The exit status is 75 while there is more to do.
+    A call goes on where the last one ended. The exit status is 75 while there is more to do.
     """
     with errors_as_lines():
         out.mkdir(parents=True, exist_ok=True)
         clock = _Clock(minutes)
-        plans = [Plan(method, count) for count in epochs for method in methods]
+        plans = [Plan(method, count, seed) for seed in seeds for count in epochs for method in methods]
         runs = [_Run(plan, sample.resolve(), work.resolve(), clock, keep, changes) for plan in plans]
         unfinished = None
         try:
@@ -242,6 +247,7 @@ def _params(plan: Plan, sample: Path, changes: tuple[str, ...]) -> dict:
         "dataset.labels": str(sample / "labels.csv"),
         "train_cam.backbone.weights": str(sample / "weights.safetensors"),
         "train_cam.epochs": plan.epochs,
+        "train_cam.random_seed": plan.seed,
         **TRAINED[plan.trained],
     }
     for change in changes:

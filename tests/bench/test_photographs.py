@@ -20,7 +20,8 @@ from bench import pack_sample, photographs
 from bench.kept_networks import network_path
 from bench.preset_table import table
 from sfc.errors import UserError
-from sfc.params import load_params, parse_params
+from sfc.params import load_params, parse_params, read_text, read_yaml
+from stages._overlay import overlaid
 from tests.pipeline import tiny
 from tests.stages import on_device
 
@@ -157,18 +158,18 @@ def copied(state):
 
 
 def test_params_are_those_of_the_paper_but_for_the_sample():
-    values = photographs._params(photographs.Plan("base", 10), Path("/sample"), ("train_cam.crop=64",))
+    values = photographs._params(photographs.Plan("base", 10, 12), Path("/sample"), ("train_cam.crop=64",))
     params = parse_params(values)
     assert params.get("dataset.root") == "/sample/VOC2012"
     assert (params.get("train_cam.method"), params.get("train_cam.epochs")) == ("base", 10)
-    assert params.get("train_cam.crop") == 64
+    assert (params.get("train_cam.crop"), params.get("train_cam.random_seed")) == (64, 12)
     assert params.get("sfc") == load_params(ROOT / "presets/voc12.yaml").get("sfc")
-    params = parse_params(photographs._params(photographs.Plan("sfc-structure", 10), Path("/sample"), ()))
+    params = parse_params(photographs._params(photographs.Plan("sfc-structure", 10, 12), Path("/sample"), ()))
     assert params.get("train_cam.method") == "sfc"
-    seeds = params.get("sfc")
-    assert (seeds.seed_pcm_iters, seeds.prototype.mode, seeds.prototype.bkg_scale) == (0, "structure", 0.5)
+    preset = overlaid(*(read_text(ROOT / f"presets/{name}.yaml") for name in ("voc12", "voc_sample")), source="preset")
+    assert params.get("sfc") == parse_params(read_yaml(preset, source="preset")).get("sfc")
     with pytest.raises(UserError, match="there is no such param"):
-        photographs._params(photographs.Plan("base", 10), Path("/sample"), ("train_cam.corp=64",))
+        photographs._params(photographs.Plan("base", 10, 12), Path("/sample"), ("train_cam.corp=64",))
 
 
 def test_the_table_has_interval_and_oracle():
