@@ -138,6 +138,7 @@ def device() -> torch.device:
     count, number = torch.cuda.device_count(), int(name.partition(":")[2] or 0)
     if number >= count:
         raise UserError(f"SFC_DEVICE={name}: torch sees {count} GPUs, cuda:0 to cuda:{count - 1}")
+    torch.cuda.set_device(number)  # else pinned memory would open a context on the first GPU, too
     return torch.device(name)
 
 

@@ -1,10 +1,12 @@
 """The bench of the GPU's stages runs at toy size, and the whole run is reckoned as by hand."""
 
+import sys
+
 import pytest
 import torch
 from click.testing import CliRunner
 
-from bench import gpu, gpu_parts, loading
+from bench import gpu, gpu_parts, loading, sizes
 from bench.reckoning import TRAIN, VAL, Measured, pays, reckoned, table, units
 from bench.sizes import IMAGE, changed, params_at
 from sfc.errors import UserError
@@ -22,6 +24,25 @@ def test_every_part_is_measured(stage, device):
     assert found.seconds > 0
     assert found.flops > 10**6
     assert found.peak is None or found.peak > 0
+
+
+def test_sparse_products_of_the_walk_do_not_count_as_dense_ones(monkeypatch):
+    flops = []
+    for steps in (4, 64):
+        monkeypatch.setitem(sizes._TINY, "walk.steps", steps)
+        part = gpu_parts.PARTS["pseudo_labels"](params_at("tiny"), CPU, IMAGE["tiny"])
+        flops.append(gpu.measured(part, CPU, 0.001).flops)
+    assert flops[0] == flops[1]
+
+
+def test_without_pydensecrf_the_run_is_reckoned_without_the_crf(monkeypatch):
+    whole = gpu.core_seconds(params_at("tiny"), IMAGE["tiny"])
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    core = gpu.core_seconds(params_at("tiny"), IMAGE["tiny"])
+    assert (set(whole), set(core)) == ({"read", "write", "crf", "predict"}, {"read", "write"})
+    stages = gpu._stages(params_at("tiny"), {}, {}, core)
+    assert (stages["crf"].host, stages["predict"].host) == (0, 0)
+    assert gpu._stages(params_at("tiny"), {}, {}, whole)["crf"].host == whole["crf"] > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
