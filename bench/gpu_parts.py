@@ -20,7 +20,7 @@ from sfc.irn.network import IrnNetwork, IrnObjective
 from sfc.localization.multiscale import ready
 from sfc.methods import METHODS
 from sfc.params import Params
-from sfc.segmentation.inference import image_logits
+from sfc.segmentation.inference import image_logits, ready_segmenter
 from sfc.segmentation.models import MODELS
 from sfc.segmentation.objective import SegmentationObjective
 from sfc.training.loop import train
@@ -173,7 +173,7 @@ def train_seg(params: Params, device: torch.device, size: tuple[int, int]) -> Pa
 def predict(params: Params, device: torch.device, size: tuple[int, int]) -> Part:
     """Logits of a batch at all scales, and back to the host, where the CRF is."""
     section = params.get("predict")
-    network = _segmenter(params.get("seg")).eval().to(device, memory_format=torch.channels_last)
+    network = ready_segmenter(_segmenter(params.get("seg")).eval().to(device), precision=section.precision)
     (images,) = _images(section.batch_size, size, [1.0])
     images = _pinned(images, device)
 

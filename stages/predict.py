@@ -6,7 +6,7 @@ from sfc.config import Predict
 from sfc.data.images import equal_sizes
 from sfc.data.manifest import read_manifest
 from sfc.model_file import SEGMENTATION, read_facts
-from sfc.segmentation.inference import predict_labels
+from sfc.segmentation.inference import predict_labels, ready_segmenter
 from sfc.segmentation.models import load_segmenter
 from sfc.training import distributed
 from stages._labels import LabelShards, label_shards
@@ -27,7 +27,7 @@ def main(predict: Predict) -> str:
     manifest = read_manifest("out/manifest.csv", "out/classes.json")
     records = manifest.members(predict.split)
     read_facts(MODEL, task=SEGMENTATION).check_classes(manifest.classes, MODEL)
-    network = load_segmenter(MODEL, target)
+    network = ready_segmenter(load_segmenter(MODEL, target), precision=predict.precision)
     if not records:
         say(f"predict: the data set has no image in split {predict.split}: nothing to predict; see predict.split")
     say(f"predict: {len(records):,} {predict.split} images at scales {', '.join(map(str, predict.scales))} on {target}")

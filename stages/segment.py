@@ -27,7 +27,7 @@ from sfc.localization.multiscale import infer_cams, ready
 from sfc.memory import keep_freed_memory
 from sfc.methods import load_cam_network
 from sfc.model_file import CAM, SEGMENTATION, ModelFacts, read_facts
-from sfc.segmentation.inference import labels_of, predict_labels
+from sfc.segmentation.inference import labels_of, predict_labels, ready_segmenter
 from sfc.segmentation.models import load_segmenter
 from stages._command import writing_alone
 from stages._ending import Ended
@@ -189,7 +189,7 @@ def _segmenter(path: Path, *, scales: tuple[float, ...] | None, flip: bool | Non
 
 def _of_network(path: Path, found: Look, target: torch.device, job: _Job) -> Iterator[Result]:
     labels = predict_labels(
-        load_segmenter(path, target),
+        ready_segmenter(load_segmenter(path, target), precision=found.precision),
         equal_sizes(job.records.values(), found.batch_size),
         scales=found.scales,
         merge=found.merge,

@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sfc.backbone import fold_batch_norm
 from sfc.data.images import normalise, read_record
 from sfc.data.manifest import Record, label_keys
 from sfc.data.pool import ordered_map
@@ -18,6 +19,23 @@ from sfc.errors import UserError
 from sfc.memory import memory_line
 from sfc.segmentation.pyramid import merged, pyramid_logits, resized
 from sfc.segmentation.segmenter import Segmenter
+
+
+def ready_segmenter(network: Segmenter, *, precision: str) -> Segmenter:
+    """The network as `predict_labels` runs it fastest; it must not be trained or saved any more.
+
+    Batch norms go into the trunk's convolutions where they can, see `fold_batch_norm`, and with "bf16" the weights of
+    such a trunk into bfloat16, as autocast would take them for each batch anew. Other trunks keep their weights: the
+    statistics of their batch norms need the digits.
+
+    Args:
+        network: in evaluation mode.
+        precision: see `predict_labels`.
+    """
+    trunk = fold_batch_norm(network.backbone)
+    if precision == "bf16" and not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules()):
+        trunk.to(torch.bfloat16)
+    return network.to(memory_format=torch.channels_last)
 
 
 def predict_labels(
@@ -37,7 +55,7 @@ def predict_labels(
     """Label maps of all images, in the order of `batches`; memory does not grow with their number.
 
     Args:
-        network: in evaluation mode on `device`.
+        network: in evaluation mode on `device`, see `ready_segmenter`.
         batches: of images of equal size, see `sfc.data.images.equal_sizes`.
         scales, merge, flip: see `image_logits`.
         precision: "bf16" runs the network under bfloat16 autocast, "fp32" does not.

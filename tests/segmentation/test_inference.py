@@ -14,7 +14,8 @@ from sfc.data.read_ahead import read_scaled
 from sfc.dense_crf import crf_probabilities
 from sfc.errors import UserError
 from sfc.segmentation.deeplab import DeepLabV2
-from sfc.segmentation.inference import image_logits, predict_labels
+from sfc.segmentation.inference import image_logits, predict_labels, ready_segmenter
+from sfc.segmentation.wide_resnet import WideResNet38
 
 CRF = {
     "iterations": 2,
@@ -114,6 +115,43 @@ def test_logits_step_by_step(records):
     torch.testing.assert_close(found, total / 2, rtol=1e-4, atol=1e-4)
     label = F.interpolate(total, size=(23, 37), mode="bilinear", align_corners=False).argmax(1)[0]
     np.testing.assert_array_equal(run(network, [record])[record.id], label.numpy())
+
+
+def trained():
+    """`make`, with statistics in its batch norms that folding must not lose."""
+    network = make()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    return network
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_ready_network_gives_the_same_logits(records, precision):
+    """In bf16 it is no further from float64 than autocast of the network as it was."""
+    (images,) = read_scaled(records[:1], [1.0])
+    how = {"scales": (0.5, 1.0), "merge": "max", "flip": True}
+    found = []
+    for network in (trained(), ready_segmenter(trained(), precision=precision)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            found.append(image_logits(network, images, **how).float())
+    plain, fast = found
+    reference = image_logits(trained(), images, **how)
+    if precision == "fp32":
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    else:
+        assert (fast - reference).abs().mean() < 1.2 * (plain - reference).abs().mean()
+
+
+def test_only_a_trunk_whose_batch_norms_were_folded_becomes_bf16():
+    network = ready_segmenter(make(), precision="bf16")
+    assert not [module for module in network.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert {value.dtype for value in network.backbone.parameters()} == {torch.bfloat16}
+    assert {value.dtype for value in network.aspp.parameters()} == {torch.float32}
+    other = make()
+    other.backbone = WideResNet38(frozen_stages=0, batch_norm="frozen", width=4)
+    assert {value.dtype for value in ready_segmenter(other, precision="bf16").parameters()} == {torch.float32}
 
 
 def test_mirrored_image_gives_mirrored_logits(records):
