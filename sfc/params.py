@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.tokens import ScalarToken
 
 from sfc.config import FUSION_USES, SECTIONS
 from sfc.config_types import Section
@@ -72,6 +74,8 @@ def read_yaml(text: str, *, source: str) -> Any:
         if _unfolded(values, {}) > MOST:
             raise UserError(f"{source}: not a params file: its aliases stand for more than {MOST:,} values")
         return values
+    except UserError:
+        raise
     except _HoldsItselfError:
         raise UserError(f"{source}: not valid YAML: an alias (*) names what it stands in") from None
     except MarkedYAMLError as error:
@@ -81,6 +85,23 @@ def read_yaml(text: str, *, source: str) -> Any:
         raise UserError(f"{source}: not a params file: nested too deeply") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # what looks like a date or a number, or has such a tag, is made into one unchecked
+        where = next((f"line {line}: " for line in _unreadable(text)), "")
+        raise UserError(f"{source}: not valid YAML: {where}{error}; put the value in quotes") from None
+
+
+def _unreadable(text: str) -> Iterator[int]:
+    """The lines with a plain value that cannot be made into what it looks like."""
+    with suppress(ArithmeticError, ValueError):  # of an escape that stands for no character
+        for token in YAML(typ="safe", pure=True).scan(text):
+            if isinstance(token, ScalarToken) and token.plain:
+                try:
+                    YAML(typ="safe", pure=True).load(token.value)
+                except (ArithmeticError, LookupError, ValueError):
+                    yield token.start_mark.line + 1
+                except YAMLError:
+                    continue
 
 
 class _HoldsItselfError(Exception):

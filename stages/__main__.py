@@ -30,7 +30,12 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("-", "_")
-        return importlib.import_module(f"stages.{name}").main if name in _commands() else None
+        if name not in _commands():
+            return None
+        try:
+            return importlib.import_module(f"stages.{name}").main
+        except SyntaxError as error:
+            raise click.ClickException(f"stages/{name}.py: line {error.lineno}: {error.msg}") from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0].replace("-", "_")
@@ -56,13 +61,17 @@ class _Commands(click.Group):
 
 
 def _commands() -> dict[str, _Found]:
-    paths = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    found = {path.stem: _found(path.read_text(encoding="utf-8")) for path in paths}
+    # not what editors and systems leave beside them either, .#crf.py and ._crf.py
+    paths = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith(("_", ".")))
+    found = {path.stem: _found(path) for path in paths}
     return {name: command for name, command in found.items() if command}
 
 
-def _found(source: str) -> _Found | None:
-    module = ast.parse(source)
+def _found(path: Path) -> _Found | None:
+    try:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:  # of a person's own, half-written; the others run
+        return _Found(f"cannot be read: {error}", False)
     main = next((node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "main"), None)
     if main is None:
         return None

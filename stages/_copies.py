@@ -34,7 +34,10 @@ def reaches_copies(path: str | Path) -> bool:
 
 def _listed(paths: Sequence[Path], *options: str) -> bool:
     """Whether git lists anything there; it fails for what lies outside the project."""
-    found = subprocess.run(["git", "ls-files", *options, "--", *paths], capture_output=True, check=False)
+    try:
+        found = subprocess.run(["git", "ls-files", *options, "--", *paths], capture_output=True, check=False)
+    except (OSError, ValueError):  # no git here, or a path that none can have: what reads it says so
+        return False
     return found.returncode == 0 and bool(found.stdout)
 
 

@@ -16,6 +16,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from sfc.errors import UserError
 from sfc.sealed import is_whole
 from sfc.training import distributed
 from stages._stage import say, writing
@@ -49,8 +50,14 @@ def scratch_folder(stage: str, fingerprint: str) -> Path:
 
     It lies beside the project (DVC_ROOT, so that a queued run finds it again) and is no DVC output. Those of other
     fingerprints that nobody has touched for `DAYS` are cleared away.
+
+    Raises:
+        UserError: something else is where it belongs.
     """
-    home = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch" / stage
+    base = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
+    if (base.is_symlink() and not base.exists()) or base.is_file():
+        raise UserError(f"{base}: a file, or a link to nothing, where unfinished work belongs; move it away")
+    home = base / stage
     folder = home / fingerprint[:16]
     others = [path for path in home.glob("*/") if path != folder]
     old = [other for other in others if time.time() - _touched(other) > DAYS * 24 * 3600]

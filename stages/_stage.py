@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from sfc.config_types import Section
 from sfc.errors import UserError
+from sfc.launch import launched
 from sfc.memory import keep_freed_memory
 from sfc.params import load_params
 from sfc.storage import storage_error, storage_line
@@ -101,7 +102,7 @@ def _to_lower(values: dict[str, Any]) -> str:
 
 def is_main() -> bool:
     """True on the one process that prints and writes common files."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return launched("RANK", 0) == 0
 
 
 def say(message: str) -> None:
@@ -150,7 +151,7 @@ def workers() -> int:
     if value:
         return int(value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores // launched("LOCAL_WORLD_SIZE", 1))
 
 
 @contextmanager

@@ -79,6 +79,18 @@ def test_tags_run_no_code(tmp_path, monkeypatch, tag):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ("2012-02-30", "line 2: "), ("2012-13-45", "line 2: "), ("0x_", "line 2: "), ("9" * 5000, "line 2: "),
+        ("!!int abc", ""), ("!!int ''", ""), ("!!bool x", ""), ('"\\UFFFFFFFF"', ""),
+    ],
+)  # fmt: skip
+def test_values_that_only_look_like_numbers_or_dates_are_one_line(value, where):
+    with pytest.raises(UserError, match=f"^params.yaml: not valid YAML: {where}.*; put the value in quotes$"):
+        read_yaml(f"a: 1\nb: {value}\n", source="params.yaml")
+
+
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_params(tmp_path / "params.yaml")

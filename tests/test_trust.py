@@ -54,6 +54,8 @@ def test_weights_of_torchvision_are_checked_when_they_come(monkeypatch):
     asked = {}
 
     class Weights:
+        url = "https://example.org/resnet18-f37072fd.pth"
+
         def get_state_dict(self, **how):
             asked.update(how)
             return {}
@@ -62,7 +64,23 @@ def test_weights_of_torchvision_are_checked_when_they_come(monkeypatch):
     trunk = build_trunk("resnet18", output_stride=16, frozen_stages=0, batch_norm="train")
     with pytest.raises(UserError, match=r"lacks conv1\.weight"):
         load_backbone_weights(trunk, "ResNet18_Weights.IMAGENET1K_V1")
-    assert asked["check_hash"] is True
+    assert (asked["check_hash"], asked["weights_only"]) == (True, True)
+
+
+@pytest.mark.parametrize("content", ["pickle", b"", b"junk"])
+def test_weights_of_torchvision_that_lie_in_the_cache_are_checked_too(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    cached = tmp_path / "checkpoints/resnet18-f37072fd.pth"
+    cached.parent.mkdir()
+    if content == "pickle":
+        torch.save({"conv1.weight": Ran()}, cached)
+    else:
+        cached.write_bytes(content)
+    trunk = build_trunk("resnet18", output_stride=16, frozen_stages=0, batch_norm="train")
+    with pytest.raises(UserError, match=rf"^{cached}: not the file that torchvision publishes as .*; delete it"):
+        load_backbone_weights(trunk, "ResNet18_Weights.IMAGENET1K_V1")
+    assert not Path("ran").exists()
 
 
 def suspicious(call):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import torch
 import torchvision
@@ -83,13 +87,30 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise UserError(f"{weights}: holds more than named tensors; save the model's state_dict alone")
         return state
+    return _published(weights)
+
+
+def _published(weights: str) -> dict[str, Tensor]:
+    """Weights of torchvision by name; a cached file is checked, too, which torchvision does as it fetches one alone."""
     try:
-        return torchvision.models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
+        entry = torchvision.models.get_weight(weights)
     except (ValueError, KeyError, AttributeError):
         raise UserError(
             f"backbone.weights: {weights or repr(weights)} is neither a file nor a torchvision weights name "
             "(such as ResNet50_Weights.IMAGENET1K_V1)"
         ) from None
+    name = PurePosixPath(urlparse(entry.url).path).name
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    start = re.search(r"-([0-9a-f]{8,})\.", name)  # of the file's SHA-256
+    try:
+        if cached.exists() and start:
+            with cached.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if not found.startswith(start[1]):
+                raise UserError(
+                    f"{cached}: not the file that torchvision publishes as {weights}; delete it to fetch it"
+                )
+        return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         raise UserError(
             f"backbone.weights: {weights} could not be downloaded ({error}); "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,10 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], *, wo
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(function,))
     try:
         yield from _in_order(pool, _call, items, workers)
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        raise UserError(f"TMPDIR={tempfile.gettempdir()}: too long for sockets; set it to a shorter path") from None
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, most likely for lack of memory; use fewer workers (SFC_WORKERS)"

@@ -75,7 +75,12 @@ def _images_of(source: str) -> Iterator[tuple[str, Path]]:
 
 
 def _below(folder: Path, paths: Iterable[Path], source: str) -> Iterator[tuple[str, Path]]:
-    seen = {path: path.relative_to(folder) for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()}
+    files = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    seen = {path: Path(os.path.normpath(path.relative_to(folder))) for path in files}
+    if outside := [path for path, inside in seen.items() if inside.parts[0] == ".."]:
+        raise UserError(
+            f"{source}: {outside[0]} lies outside {folder}, and would be written there; name its own folder"
+        )
     plain = sorted(path for path, inside in seen.items() if not any(_is_hidden(part) for part in inside.parts))
     tables: dict[Path, bool] = {}
     images = [path for path in plain if not _is_result(folder, seen[path].parts[:-1], tables)]

@@ -85,7 +85,7 @@ def read_coco_masks(path: Path, classes: Sequence[str]) -> dict[str, Callable[[]
             drawn[stem] = partial(_drawn, path, stem, objects[image["id"]], size, tuple(classes))
         if not drawn:
             raise UserError(f"{path}: describes no image; export it again")
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (OSError, ArithmeticError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); export it again") from None

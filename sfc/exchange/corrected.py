@@ -57,6 +57,7 @@ def _masks(folder: Path, classes: Sequence[str]) -> dict[str, Callable[[], np.nd
     if not folder.is_dir():
         raise UserError(f"dataset.corrected: no such folder {folder}; an archive wants to be unpacked")
     files = [*sorted(folder.glob("annotations/*.json")), *sorted(folder.glob("*.json"))]
+    files = [file for file in files if not file.name.startswith(".")]  # ._ID.json, of macOS
     labelmap, names = folder / LABELMAP, folder / NAMES
     if labelmap.exists():
         return _images(folder / VOC_MASKS, Colours(labelmap, classes).label_map)
@@ -90,7 +91,10 @@ def _check_order(path: Path, classes: Sequence[str]) -> None:
     """Values alone say nothing of classes: where a list of names lies beside the masks, it must be the data set's."""
     if not path.exists():
         return
-    found = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
+    try:
+        found = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
     if found != tuple(classes):
         raise UserError(
             f"{path}: lists {', '.join(found[:5])}, ..., the data set {', '.join(classes[:5])}, ...; values of masks "

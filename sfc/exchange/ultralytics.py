@@ -64,7 +64,7 @@ class Values:
                 raise TypeError("names are texts")
             if len(dict(names)) < len(names):
                 raise ValueError("a value has two names")
-        except (OSError, TypeError, KeyError, ValueError) as error:
+        except (OSError, ArithmeticError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path}: no names of the masks' values ({error!r}); export it again") from None
         self.names = dict(names)
         self.values = {value: wanted[name] for value, name in names if name in wanted} | {IGNORE: IGNORE}

@@ -109,7 +109,15 @@ def _load(root: Path, name: str, split: str) -> COCO:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
             coco = COCO(str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError, RecursionError) as error:
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        AssertionError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
     _check_form(path, coco)
     if not os.path.isdir(root / name):
@@ -140,6 +148,12 @@ def _check_form(path: Path, coco: COCO) -> None:
         for entry in coco.dataset.get("annotations", [])
         if not problems and entry["category_id"] not in categories
     ]
+    images = {entry.get("id") for entry in coco.dataset.get("images", [])}
+    for entry in coco.dataset.get("annotations", []) if not problems else ():
+        if entry["image_id"] not in images:
+            problems.append(f"annotations: entry {entry['id']} is of image {entry['image_id']}, which is not listed")
+        if entry.get("iscrowd", 0) not in (0, 1):
+            problems.append(f"annotations: entry {entry['id']} has iscrowd {entry['iscrowd']!r}; expected 0 or 1")
     if not coco.dataset.get("images"):
         problems.append("it lists no images")
     refuse(f"{path}: not an annotation file of COCO, fetch it again", problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, TypeVar
 
 import torch
@@ -10,16 +9,25 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sfc.errors import UserError
+from sfc.launch import launched
 
 T = TypeVar("T")
 
 
 def start(device: torch.device) -> None:
-    """Join the process group that torchrun describes in the environment; nothing to do for a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    """Join the process group that torchrun describes in the environment; nothing to do for a single process.
+
+    Raises:
+        UserError: the environment describes none that can be joined.
+    """
+    world = launched("WORLD_SIZE", 1)
+    if world > 1 and not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except ValueError as error:  # a variable that torchrun sets is missing
+            raise UserError(f"WORLD_SIZE={world}: {error}; start with torchrun, or unset it") from None
 
 
 def stop() -> None:

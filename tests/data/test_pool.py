@@ -61,6 +61,15 @@ def test_a_killed_worker_is_an_error_not_a_hang():
         list(ordered_map(_die, range(3), workers=2))
 
 
+def test_a_place_for_sockets_that_is_too_long_is_named(monkeypatch):
+    def refuse(*args, **how):
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("sfc.data.pool.ProcessPoolExecutor.submit", refuse)
+    with pytest.raises(UserError, match=r"^TMPDIR=/.*: too long for sockets; set it to a shorter path$"):
+        list(ordered_map(abs, [1], workers=2))
+
+
 def test_workers_have_one_thread():
     assert list(ordered_map(partial(_threads, 0), range(2), workers=2)) == [1, 1]
 

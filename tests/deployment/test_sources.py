@@ -37,6 +37,10 @@ def test_a_folder_with_its_folders(tree):
     assert found(".") == {f"in/{id}": path for id, path in inside.items()}
 
 
+def test_a_way_up_and_down_again_is_none(tree):
+    assert found("in/su?/../a.png") == {"a": "in/sub/../a.png"}
+
+
 def put(*paths):
     for path in map(Path, paths):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +110,10 @@ def test_lists_are_read_from_here_or_from_beside_them(tree):
         (["empty"], "empty: no image there"),
         (["in/a.png", "in/a.jpg"], "in/a.png and in/a.jpg: the results of both would be called a; segment them into"),
         (["in"], "in/a.jpg and in/a.png: the results of both would be called a; segment them into"),
+        (
+            ["in/su?/../../b.jpg"],
+            r"in/su\?/../../b.jpg: in/sub/../../b.jpg lies outside in, and would be written there",
+        ),
         (["x" * 300], "x{300}: no such file or folder"),
         (["none.txt"], "none.txt: an empty list"),
         (["latin.txt"], "latin.txt: not a list of paths in UTF-8"),
@@ -114,7 +122,7 @@ def test_lists_are_read_from_here_or_from_beside_them(tree):
 )
 def test_what_is_no_source_is_one_line(tree, sources, message):
     Path("empty").mkdir()
-    Path("in/a.jpg").touch()
+    put("in/a.jpg", "b.jpg")
     Path("none.txt").write_text("\n")
     Path("zeros.txt").write_bytes("in/a.jpg".encode("utf-16-le"))
     Path("latin.txt").write_bytes(b"\xe4.png")

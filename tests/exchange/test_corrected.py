@@ -1,6 +1,7 @@
 """What comes back from a person's hands: every form it may have, and what is refused."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -72,6 +73,9 @@ def test_values_of_another_order_of_classes_are_refused(folder, manifest):
     np.testing.assert_array_equal(read(folder, manifest)["a"], label_of(2))
     (folder / "classes.txt").write_text("\n".join(reversed(CLASSES)) + "\n")
     with pytest.raises(UserError, match="it must be the same, or labelmap"):
+        read(folder, manifest)
+    (folder / "classes.txt").write_text("Tür\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"classes.txt: not UTF-8 text .*; save it as UTF-8"):
         read(folder, manifest)
 
 
@@ -215,6 +219,18 @@ def test_objects_of_coco_are_drawn_in_their_order_crowds_too(folder, manifest):
     np.testing.assert_array_equal(read(folder, manifest)["a"], wanted)
 
 
+def test_an_annotation_file_that_nests_without_end_is_one_line(folder, manifest):
+    (folder / "instances.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not an annotation file of COCO"):
+        read(folder, manifest)
+
+
+def test_a_file_that_macos_left_is_no_second_annotation_file(folder, manifest):
+    coco(folder, [annotation(8, polygon(0, 0, 6, 8))])
+    (folder / "._instances.json").write_bytes(b"\0")
+    assert set(read(folder, manifest)) == {"a"}
+
+
 def test_an_annotation_file_may_begin_with_a_byte_order_mark(folder, manifest):
     coco(folder, [annotation(8, polygon(0, 0, 6, 8))])
     path = folder / "annotations" / "instances.json"
@@ -236,6 +252,11 @@ def test_an_image_without_an_object_was_corrected_to_background(folder, manifest
         ([], {"images": None}, "not an annotation file of COCO"),
         ([], {"images": []}, "instances.json: describes no image; export it again"),
         ([], {"categories": [{"id": 1}]}, "not an annotation file of COCO"),
+        (
+            [],
+            {"images": [{"id": 0, "file_name": "a.png", "width": math.inf, "height": 1}]},
+            "not an annotation file of",
+        ),
     ],
 )
 def test_damaged_annotation_files_are_one_line(folder, manifest, annotations, changes, message):

@@ -102,9 +102,10 @@ def test_missing_files(root):
 
 
 def test_broken_annotation_file(root):
-    (root / "annotations/instances_val2014.json").write_text('{"images": [')
-    with pytest.raises(UserError, match=r"instances_val2014\.json: not an annotation file of COCO"):
-        read(root)
+    for content in ('{"images": [', '{"images": [' + "9" * 5000 + "]}"):
+        (root / "annotations/instances_val2014.json").write_text(content)
+        with pytest.raises(UserError, match=r"instances_val2014\.json: not an annotation file of COCO"):
+            read(root)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,11 @@ def test_broken_annotation_file(root):
         (lambda c: c["annotations"][0].update(segmentation="text"), "annotations: entry 25000 has no segmentation, or"),
         (lambda c: c["annotations"][1].update(id=25000), "annotations: id 25000 comes twice"),
         (lambda c: c.pop("categories"), "annotations: entry 25000 is of category 10, which the file does not name"),
+        (
+            lambda c: c["annotations"][0].update(image_id=7),
+            "annotations: entry 25000 is of image 7, which is not listed",
+        ),
+        (lambda c: c["annotations"][0].update(iscrowd="no"), "entry 25000 has iscrowd 'no'; expected 0 or 1"),
         (lambda c: c.update(images=[], annotations=[]), "it lists no images"),
     ],
 )

@@ -82,6 +82,18 @@ def test_a_command_put_there_appears_by_itself_with_the_first_sentence_of_its_he
     assert stages.splitlines()[1].split(maxsplit=1) == ["mend", "Mend the maps"]
 
 
+def test_what_editors_and_systems_leave_is_no_command(package, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.__path__", [str(tmp_path)])
+    package("told", '@stage("Tell.", reads="", writes="")\ndef main(): 1\n')
+    package("cut", '@click.command()\ndef main():\n    """Cut."""\n')
+    package("mend", "def main(:\n")
+    (tmp_path / ".#cut.py").symlink_to("someone@somewhere")
+    (tmp_path / "._cut.py").write_bytes(b"\0\5\x16\7\xff")
+    assert command.main.list_commands(None) == ["cut", "mend", "told"]
+    assert "cannot be read: invalid syntax" in " ".join(run("--help").split())
+    assert "mend.py: line 1: invalid syntax" in run("mend", code=1)
+
+
 def test_help_imports_no_library():
     script = (
         "import sys; from stages.__main__ import main; main(['--help'], standalone_mode=False); print(*sys.modules)"

@@ -300,12 +300,21 @@ def test_the_papers_preset_reads_its_equations():
 
 
 def test_photographs_are_read_by_the_released_rules():
-    for name in ("voc12", "voc_sample"):
-        params = params_of(name)
-        for method in ("base", "sfc"):
-            walk = params.get(f"fusion.{method}.walk")
-            assert (walk.foreground_power, walk.whole_power, walk.background) == (1.3, 1.69, 0.25)
-            uses = [params.get(f"fusion.{method}.{use}") for use in ("crf", "walk", "eval")]
-            assert {(use.fg_gain, use.bg_offset) for use in uses} == {(2.0, 0.4)}
-        prototype = [params.get(f"fusion.sfc.{use}.weights")["prototype"] for use in ("crf", "walk", "eval")]
-        assert prototype == [0.7, 0.3, 1.0]
+    params = params_of("voc12")
+    for method in ("base", "sfc"):
+        walk = params.get(f"fusion.{method}.walk")
+        assert (walk.foreground_power, walk.whole_power, walk.background) == (1.3, 1.69, 0.25)
+        uses = [params.get(f"fusion.{method}.{use}") for use in ("crf", "walk", "eval")]
+        assert {(use.fg_gain, use.bg_offset) for use in uses} == {(2.0, 0.4)}
+    prototype = [params.get(f"fusion.sfc.{use}.weights")["prototype"] for use in ("crf", "walk", "eval")]
+    assert prototype == [0.7, 0.3, 1.0]
+
+
+def test_the_sample_of_photographs_keeps_the_released_weights_and_has_offsets_of_its_own():
+    released, sample = params_of("voc12"), params_of("voc_sample")
+    offsets = {"base": {0.4}, "sipe": {0.3}, "sfc": {0.8}}
+    for method, wanted in offsets.items():
+        for use in ("crf", "eval"):
+            found, before = (params.get(f"fusion.{method}.{use}") for params in (sample, released))
+            assert (found.weights, found.fg_gain) == (before.weights, before.fg_gain)
+            assert {found.bg_offset} == wanted

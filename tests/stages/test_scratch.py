@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfc.config_types import Section
+from sfc.errors import UserError
 from sfc.sealed import sealed
 from stages._scratch import DAYS, Scratch, fingerprint, scratch_folder, take_over
 from tests.forked import wait_for
@@ -84,6 +85,13 @@ def test_what_nobody_has_touched_for_long_is_cleared_away(project, capsys):
 def test_it_lies_beside_the_project_of_a_queued_run(project, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(project / "home"))
     assert scratch_folder("crf", "f" * 64) == project / "home" / ".scratch" / "crf" / ("f" * 16)
+
+
+@pytest.mark.parametrize("in_the_way", [lambda path: path.touch(), lambda path: path.symlink_to("purged")])
+def test_what_lies_in_its_way_is_named_at_once(project, in_the_way):
+    in_the_way(project / ".scratch")
+    with pytest.raises(UserError, match=r"^\.scratch: a file, or a link to nothing, .*; move it away$"):
+        scratch_folder("crf", "f" * 64)
 
 
 def finished(scratch):
