@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.tokens import ScalarToken
+from ruamel.yaml.tokens import ScalarToken, TagToken
 
 from sfc.config import FUSION_USES, SECTIONS
 from sfc.config_types import Section
@@ -85,17 +86,18 @@ def read_yaml(text: str, *, source: str) -> Any:
         raise UserError(f"{source}: not a params file: nested too deeply") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # what looks like a date or a number, or has such a tag, is made into one unchecked
         where = next((f"line {line}: " for line in _unreadable(text)), "")
-        raise UserError(f"{source}: not valid YAML: {where}{error}; put the value in quotes") from None
+        raise UserError(f"{source}: not valid YAML: {where}{error or 'no value'}; put the value in quotes") from None
 
 
 def _unreadable(text: str) -> Iterator[int]:
     """The lines with a plain value that cannot be made into what it looks like."""
     with suppress(ArithmeticError, ValueError):  # of an escape that stands for no character
-        for token in YAML(typ="safe", pure=True).scan(text):
-            if isinstance(token, ScalarToken) and token.plain:
+        tokens = list(YAML(typ="safe", pure=True).scan(text))
+        for before, token in pairwise(tokens):
+            if isinstance(token, ScalarToken) and token.plain and not isinstance(before, TagToken):
                 try:
                     YAML(typ="safe", pure=True).load(token.value)
                 except (ArithmeticError, LookupError, ValueError):

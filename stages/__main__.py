@@ -35,7 +35,7 @@ class _Commands(click.Group):
         try:
             return importlib.import_module(f"stages.{name}").main
         except SyntaxError as error:
-            raise click.ClickException(f"stages/{name}.py: line {error.lineno}: {error.msg}") from None
+            raise click.ClickException(f"{error.filename}: line {error.lineno}: {error.msg}") from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0].replace("-", "_")

@@ -83,7 +83,8 @@ def test_tags_run_no_code(tmp_path, monkeypatch, tag):
     ("value", "where"),
     [
         ("2012-02-30", "line 2: "), ("2012-13-45", "line 2: "), ("0x_", "line 2: "), ("9" * 5000, "line 2: "),
-        ("!!int abc", ""), ("!!int ''", ""), ("!!bool x", ""), ('"\\UFFFFFFFF"', ""),
+        ("!!int abc", ""), ("!!int ''", ""), ("!!bool x", ""),
+        ("[!!str 2001-99-99, 2012-02-30]", "line 2: day is out of range"), ('"\\UFFFFFFFF"', ""),
     ],
 )  # fmt: skip
 def test_values_that_only_look_like_numbers_or_dates_are_one_line(value, where):

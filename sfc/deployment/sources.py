@@ -77,6 +77,7 @@ def _images_of(source: str) -> Iterator[tuple[str, Path]]:
 def _below(folder: Path, paths: Iterable[Path], source: str) -> Iterator[tuple[str, Path]]:
     files = [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     seen = {path: Path(os.path.normpath(path.relative_to(folder))) for path in files}
+    seen = {path: inside if inside.parts else Path(path.name) for path, inside in seen.items()}  # a.jpg/** is a.jpg
     if outside := [path for path, inside in seen.items() if inside.parts[0] == ".."]:
         raise UserError(
             f"{source}: {outside[0]} lies outside {folder}, and would be written there; name its own folder"

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sfc.backbone import fold_batch_norm
+from sfc.backbone import Backbone, fold_batch_norm
 from sfc.data.images import normalise, read_record
 from sfc.data.manifest import Record, label_keys
 from sfc.data.pool import ordered_map
@@ -25,15 +25,15 @@ def ready_segmenter(network: Segmenter, *, precision: str) -> Segmenter:
     """The network as `predict_labels` runs it fastest; it must not be trained or saved any more.
 
     Batch norms go into the trunk's convolutions where they can, see `fold_batch_norm`, and with "bf16" the weights of
-    such a trunk into bfloat16, as autocast would take them for each batch anew. Other trunks keep their weights: the
-    statistics of their batch norms need the digits.
+    a `Backbone` into bfloat16, as autocast would take them for each batch anew. Other trunks keep their weights:
+    autocast itself leaves some of them in float32, such as norms and embeddings.
 
     Args:
         network: in evaluation mode.
         precision: see `predict_labels`.
     """
     trunk = fold_batch_norm(network.backbone)
-    if precision == "bf16" and not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules()):
+    if precision == "bf16" and isinstance(trunk, Backbone):
         trunk.to(torch.bfloat16)
     return network.to(memory_format=torch.channels_last)
 

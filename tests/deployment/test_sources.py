@@ -39,6 +39,7 @@ def test_a_folder_with_its_folders(tree):
 
 def test_a_way_up_and_down_again_is_none(tree):
     assert found("in/su?/../a.png") == {"a": "in/sub/../a.png"}
+    assert list(found("in/a.png/**")) == ["a"]
 
 
 def put(*paths):

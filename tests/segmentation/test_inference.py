@@ -144,7 +144,7 @@ def test_a_ready_network_gives_the_same_logits(records, precision):
         assert (fast - reference).abs().mean() < 1.2 * (plain - reference).abs().mean()
 
 
-def test_only_a_trunk_whose_batch_norms_were_folded_becomes_bf16():
+def test_only_a_resnet_whose_batch_norms_were_folded_becomes_bf16():
     network = ready_segmenter(make(), precision="bf16")
     assert not [module for module in network.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert {value.dtype for value in network.backbone.parameters()} == {torch.bfloat16}
