@@ -264,8 +264,11 @@ def test_a_gpu_by_its_number(monkeypatch, name, there):
     monkeypatch.setenv("SFC_DEVICE", name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    current = []  # whose context pinned memory opens
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     if there:
         assert device() == torch.device(name)
+        assert current == [int(name.partition(":")[2] or 0)]
     else:
         with pytest.raises(UserError, match="torch sees 2 GPUs, cuda:0 to cuda:1"):
             device()
