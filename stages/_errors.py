@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import click
 from sfc.errors import UserError
 from sfc.memory import out_of_memory
 from sfc.storage import storage_error, storage_line
+from stages import debugging, refused_output
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 5_000  # characters of a line: more than any path has
@@ -38,7 +38,7 @@ def errors_as_lines(memory_hint: str = "") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise  # whoever read our output has left: click ends without a word
-        if os.environ.get("SFC_DEBUG"):
+        if debugging():
             _show(error)
         traceback.clear_frames(error.__traceback__)  # which ends progress bars, whose line the error's would go on
         raise click.ClickException("\n".join(map(_fitting, one_line(error, memory_hint).split("\n")))) from None
@@ -58,6 +58,8 @@ def one_line(error: Exception, memory_hint: str = "") -> str:
     """What an error means to the person who ran the command."""
     if isinstance(error, UserError):
         return str(error)
+    if said := refused_output(error):
+        return said
     said = " ".join(str(error).split())
     if refused := storage_error(error):
         return storage_line(refused, refused.filename or Path.cwd())

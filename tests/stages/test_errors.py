@@ -101,6 +101,12 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch, error):
     assert done.output.splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "NO"])
+def test_debug_that_says_no_shows_no_traceback(run, monkeypatch, value):
+    monkeypatch.setenv("SFC_DEBUG", value)
+    assert line(run(raises(KeyError("x")))).startswith("unexpected KeyError at ")
+
+
 def test_debug_shows_what_led_to_it_even_where_the_line_leaves_it_out(run, monkeypatch):
     monkeypatch.setenv("SFC_DEBUG", "1")
 
