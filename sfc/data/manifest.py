@@ -136,7 +136,10 @@ def _read_records(csv_path: Path | str, classes_path: Path | str) -> Manifest:
     index = {name: i for i, name in enumerate(classes)}
     try:
         with open(csv_path, newline="", encoding="utf-8") as file:
-            return Manifest(tuple(_record(row, index) for row in csv.DictReader(file)), classes)
+            rows = csv.DictReader(file)
+            return Manifest(tuple(_record(row, index, classes_path) for row in rows), classes)
+    except UserError as error:
+        raise UserError(f"{csv_path}, line {rows.line_num}: {error}; rerun prepare") from None
     except FileNotFoundError:
         raise UserError(f"{csv_path}: no such file; run prepare first") from None
     except (OSError, csv.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -156,15 +159,26 @@ def _read_names(path: Path | str, what: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _record(row: dict[str, str], index: dict[str, int]) -> Record:
+def _record(row: dict[str, str], index: dict[str, int], named_in: Path | str) -> Record:
+    """One row of the table; raises UserError for what no other place would notice.
+
+    `write_manifest` writes the names of classes by index. In another order they were written by another list of
+    classes, and each value of a label map and channel of a CAM made since would stand for another class.
+    """
+    height, width = int(row["height"]), int(row["width"])
+    if height < 1 or width < 1:
+        raise UserError(f"image {row['id']} is {height} pixels high and {width} wide")
+    labels = tuple(index[name] for name in row["classes"].split())
+    if list(labels) != sorted(labels):
+        raise UserError(f"image {row['id']} has the classes {row['classes']}, which {named_in} has in another order")
     return Record(
         id=row["id"],
         split=row["split"],
         image=Path(row["image"]),
         mask=Path(row["mask"]) if row["mask"] else None,
-        height=int(row["height"]),
-        width=int(row["width"]),
-        labels=tuple(sorted(index[name] for name in row["classes"].split())),
+        height=height,
+        width=width,
+        labels=labels,
         image_hash=row["image_hash"],
         label_source=row["label_source"],
     )

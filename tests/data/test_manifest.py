@@ -22,11 +22,26 @@ def test_round_trip(tmp_path):
     assert files[0].read_text().splitlines()[1] == "a,train,i/a.jpg,m/a.png,375,500,dog bee,ab12,xml"
 
 
-def test_labels_are_sorted_by_index_not_by_name(tmp_path):
+@pytest.mark.parametrize("names", ['["ant", "bee", "dog"]', '["bee", "ant", "dog"]'])
+def test_class_names_in_another_order_are_refused(tmp_path, names):
+    """Of CAMs and label maps made before, each would then stand for another class."""
     files = tmp_path / "m.csv", tmp_path / "c.json"
-    write_manifest(Manifest((record("a"),), CLASSES), *files)
-    files[0].write_text(files[0].read_text().replace("dog bee", "bee dog"))
-    assert read_manifest(*files).records[0].labels == (0, 2)
+    write_manifest(Manifest((record("a", labels=(1,)), record("b")), CLASSES), *files)
+    files[1].write_text(names)
+    said = (
+        rf"^{files[0]}, line 3: image b has the classes dog bee, which {files[1]} has in another order; rerun prepare$"
+    )
+    with pytest.raises(UserError, match=said):
+        read_manifest(*files)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0), (-5, 5)])
+def test_an_image_without_pixels_is_refused(tmp_path, height, width):
+    files = tmp_path / "m.csv", tmp_path / "c.json"
+    write_manifest(Manifest((record("a"), replace(record("b"), height=height, width=width)), CLASSES), *files)
+    said = rf"^{files[0]}, line 3: image b is {height} pixels high and {width} wide; rerun prepare$"
+    with pytest.raises(UserError, match=said):
+        read_manifest(*files)
 
 
 def test_split_and_label_matrix():
