@@ -16,7 +16,7 @@ def decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
             run lengths down the columns, as numbers or compressed to text.
 
     Raises:
-        UserError: none of these, a polygon's point far outside the image, or run lengths of another size.
+        UserError: none of these, half a point of a polygon or one far outside, or run lengths of another size.
     """
     try:
         return (_polygons if isinstance(segmentation, list) else _runs)(segmentation, height, width)
@@ -27,6 +27,9 @@ def decode(segmentation: list | dict, height: int, width: int) -> np.ndarray:
 
 
 def _polygons(polygons: list, height: int, width: int) -> np.ndarray:
+    for polygon in polygons:
+        if len(polygon) % 2:  # the library leaves the last number out
+            raise UserError(f"a polygon has {len(polygon)} numbers; expected an x and a y of each point")
     points = np.concatenate([np.asarray(polygon, float) for polygon in polygons])
     outside = points[~(abs(points) <= 2 * max(height, width))]  # NaN, too
     if len(outside):  # the library needs memory by the distance, and crashes beyond its integers

@@ -25,7 +25,7 @@ from sfc.readers.check import Facts, inspect_all
 from sfc.readers.files import check_root
 from sfc.readers.instances import Painting, instance_of, paint_all
 from sfc.readers.label_sources import compared
-from sfc.readers.labels import check_class_names
+from sfc.readers.labels import check_class_names, has_utf8
 
 _FIELDS = {
     "images": {"id": int, "file_name": str, "width": int, "height": int},
@@ -90,7 +90,8 @@ def read_coco(
         masks: dict[int, Path] = {}
         if split != "test":
             masks = {number: mask_folder / f"{path.stem}.png" for path, number in images[split]}
-            seen = _paint(root, coco, masks, values, split, workers, progress)
+            source = _annotations(root, called[split], split)
+            seen = _paint(source, coco, masks, values, split, workers, progress)
             counts[split] = {"images_without_label": sum(not shown for shown in labels[split].values())}
             counts[split] |= compared("masks", [seen[number] == labels[split][number] for number in masks])
         source = "none" if split == "test" else "instances"
@@ -102,22 +103,22 @@ def read_coco(
     return Manifest(tuple(records), classes), counts | {"images_with_rotation_tag": rotated}
 
 
+def _annotations(root: Path, name: str, split: str) -> Path:
+    return root / "annotations" / f"{'image_info' if split == 'test' else 'instances'}_{name}.json"
+
+
 def _load(root: Path, name: str, split: str) -> COCO:
-    path = root / "annotations" / f"{'image_info' if split == 'test' else 'instances'}_{name}.json"
+    path = _annotations(root, name, split)
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the library tells how long loading took
-            coco = COCO(str(path))
-    except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        AssertionError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
+        coco = COCO()  # which would read by the encoding of this machine, and take no mark of the byte order
+        coco.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(coco.dataset, dict):
+            raise TypeError("a list or value")
+        with contextlib.redirect_stdout(io.StringIO()):  # the library tells what it does
+            coco.createIndex()
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not an annotation file of COCO ({error!r}); fetch it again") from None
     _check_form(path, coco)
     if not os.path.isdir(root / name):
@@ -162,7 +163,7 @@ def _check_form(path: Path, coco: COCO) -> None:
 def _is_inside(name: str) -> bool:
     """Whether a path from elsewhere names something below the folder it is meant for."""
     path = PureWindowsPath(name)  # takes \\ and /
-    return bool(path.name) and not path.anchor and ".." not in path.parts and "\0" not in name
+    return bool(path.name) and not path.anchor and ".." not in path.parts and "\0" not in name and has_utf8(name)
 
 
 def _classes(files: dict[str, COCO], root: Path) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -232,7 +233,7 @@ def _inspect(
 
 
 def _paint(
-    root: Path,
+    source: Path,
     coco: COCO,
     masks: dict[int, Path],
     values: dict[int, int],
@@ -252,5 +253,5 @@ def _paint(
     ]
     painted = paint_all(paintings, workers=workers)
     results = list(progress(painted, total=len(paintings), label=f"{split} masks"))
-    refuse(str(root), [result for result in results if isinstance(result, str)])
+    refuse(str(source), [result for result in results if isinstance(result, str)])
     return dict(zip(masks, results, strict=True))

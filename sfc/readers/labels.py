@@ -26,8 +26,19 @@ def check_class_names(classes: Sequence[str], where: str) -> tuple[str, ...]:
     for name in classes:
         if name.split() != [name] or "," in name or any(ord(character) < 32 for character in name):
             raise UserError(f"{where}: class name {name!r} must be one word without commas; write _ for the spaces")
+        if not has_utf8(name):
+            raise UserError(f"{where}: class name {name!r} holds half a character; correct it")
         if name == "background":
             raise UserError(f"{where}: list the foreground classes only; background is added as value 0")
         if list(classes).count(name) > 1:
             raise UserError(f"{where}: class {name} comes twice")
     return tuple(classes)
+
+
+def has_utf8(text: str) -> bool:
+    """Whether a text can be written to a file: JSON may hold half of a character (an unpaired surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -101,8 +101,23 @@ def test_missing_files(root):
         read(root)
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_an_annotation_file(root):
+    wanted = read(root)
+    for path in (root / "annotations").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(root) == wanted
+
+
+def test_names_that_no_file_can_hold_are_one_line(root):
+    called = [{**category, "name": category["name"].replace("person", "\ud800")} for category in CATEGORIES]
+    for split in ("train", "val"):
+        edit(root, split, lambda c: c.update(categories=called))
+    with pytest.raises(UserError, match=r"annotations: class name '\\ud800' holds half a character; correct it$"):
+        read(root)
+
+
 def test_broken_annotation_file(root):
-    for content in ('{"images": [', '{"images": [' + "9" * 5000 + "]}"):
+    for content in ("", "[]", '{"images": [', '{"images": [' + "9" * 5000 + "]}"):
         (root / "annotations/instances_val2014.json").write_text(content)
         with pytest.raises(UserError, match=r"instances_val2014\.json: not an annotation file of COCO"):
             read(root)
@@ -156,6 +171,8 @@ def test_image_of_another_size(root):
         [[2, 2, 1e12, 5, 6, 7]],
         [[2, 2, 3, -1e308, 6, 7]],
         [[2, 2, 3, None, 6, 7]],
+        [[2, 2, 3, 2, 3, 6, 7]],
+        [[2, 2, 3, 2, 3, 6], [2, 2, 3, 2, 3, 6, 7]],
         {"size": [12, 16]},
         {"size": [2, 2], "counts": [4]},
         {"size": [16, 12], "counts": [192]},
@@ -173,11 +190,12 @@ def test_image_of_another_size(root):
 )
 def test_instance_that_cannot_be_drawn(root, segmentation):
     edit(root, "train", lambda c: c["annotations"][0].update(segmentation=segmentation))
-    with pytest.raises(UserError, match="image COCO_train2014_000000000025, annotation 25000: "):
+    said = r"instances_train2014\.json: image COCO_train2014_000000000025, annotation 25000: "
+    with pytest.raises(UserError, match=said):
         read(root)
 
 
-@pytest.mark.parametrize("name", ["../{}", "/{}", "a/../../../{}", "{}\0.jpg", "..", "", "..\\{}", "C:{}"])
+@pytest.mark.parametrize("name", ["../{}", "/{}", "a/../../../{}", "{}\0.jpg", "..", "", "..\\{}", "C:{}", "\udc80{}"])
 def test_images_outside_the_folder_of_the_split_are_refused(root, name):
     """Even if they are there: an annotation file from elsewhere must not lead to other pictures of this machine."""
     found = next((root / "train2014").glob("*.jpg"))
