@@ -54,11 +54,11 @@ def scratch_folder(stage: str, fingerprint: str) -> Path:
     Raises:
         UserError: something else is where it belongs.
     """
-    base = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
-    if (base.is_symlink() and not base.exists()) or base.is_file():
-        raise UserError(f"{base}: a file, or a link to nothing, where unfinished work belongs; move it away")
-    home = base / stage
+    home = Path(os.environ.get("DVC_ROOT", ".")) / ".scratch" / stage
     folder = home / fingerprint[:16]
+    for place in (home.parent, home, folder):
+        if (place.is_symlink() and not place.exists()) or place.is_file():
+            raise UserError(f"{place}: a file, or a link to nothing, where unfinished work belongs; move it away")
     others = [path for path in home.glob("*/") if path != folder]
     old = [other for other in others if time.time() - _touched(other) > DAYS * 24 * 3600]
     for other in old:

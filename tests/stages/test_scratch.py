@@ -87,10 +87,12 @@ def test_it_lies_beside_the_project_of_a_queued_run(project, monkeypatch):
     assert scratch_folder("crf", "f" * 64) == project / "home" / ".scratch" / "crf" / ("f" * 16)
 
 
+@pytest.mark.parametrize("place", [".scratch", ".scratch/crf", f".scratch/crf/{'f' * 16}"])
 @pytest.mark.parametrize("in_the_way", [lambda path: path.touch(), lambda path: path.symlink_to("purged")])
-def test_what_lies_in_its_way_is_named_at_once(project, in_the_way):
-    in_the_way(project / ".scratch")
-    with pytest.raises(UserError, match=r"^\.scratch: a file, or a link to nothing, .*; move it away$"):
+def test_what_lies_in_its_way_is_named_at_once(project, place, in_the_way):
+    (project / place).parent.mkdir(parents=True, exist_ok=True)
+    in_the_way(project / place)
+    with pytest.raises(UserError, match=rf"^{place}: a file, or a link to nothing, .*; move it away$"):
         scratch_folder("crf", "f" * 64)
 
 
