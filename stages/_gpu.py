@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from sfc.launch import launched
 from stages._copies import copied_project
 
 _held = []  # a lock ends when its file is closed
@@ -21,8 +22,8 @@ def gpu_index() -> int:
     """The GPU of this process among those it sees: that of its rank, one leased for an experiment, or the first."""
     import torch
 
-    if rank := os.environ.get("LOCAL_RANK"):
-        return int(rank)
+    if "LOCAL_RANK" in os.environ:
+        return launched("LOCAL_RANK", 0)
     project, visible = copied_project(), os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     if project is None or (visible and len(names) == 1):
