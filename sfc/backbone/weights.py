@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
 import torchvision
@@ -100,19 +102,28 @@ def _published(weights: str) -> dict[str, Tensor]:
             "(such as ResNet50_Weights.IMAGENET1K_V1)"
         ) from None
     name = PurePosixPath(urlparse(entry.url).path).name
-    cached = Path(torch.hub.get_dir(), "checkpoints", name)
-    start = re.search(r"-([0-9a-f]{8,})\.", name)  # of the file's SHA-256
+    _check_cached(Path(torch.hub.get_dir(), "checkpoints", name), weights)
     try:
-        if cached.exists() and start:
-            with cached.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if not found.startswith(start[1]):
-                raise UserError(
-                    f"{cached}: not the file that torchvision publishes as {weights}; delete it to fetch it"
-                )
         return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last two: of a proxy that cannot be one
+        by = " by the proxy in https_proxy" if "https" in getproxies() else ""
         raise UserError(
-            f"backbone.weights: {weights} could not be downloaded ({error}); "
+            f"backbone.weights: {weights} could not be downloaded{by} ({error}); "
             "fetch it on another machine and give the file's path instead"
         ) from None
+
+
+def _check_cached(path: Path, weights: str) -> None:
+    """Raise UserError if a file lies where torchvision keeps these weights, and cannot be read or is another."""
+    start = re.search(r"-([0-9a-f]{8,})\.", path.name)  # of the file's SHA-256
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); mend that, or delete it to fetch it anew"
+        ) from None
+    if start and not found.startswith(start[1]):
+        raise UserError(f"{path}: not the file that torchvision publishes as {weights}; delete it to fetch it")

@@ -1,4 +1,6 @@
-"""Weights of timm's models: from files of the whole model, from files of this project, by name."""
+"""Weights of timm's models: from files of the whole model, from files of this project, by name; torchvision's."""
+
+import re
 
 import numpy as np
 import pytest
@@ -119,3 +121,34 @@ def test_folders_empty_names_and_names_too_long(tmp_path):
             load_backbone_weights(trunk("resnet18"), name)
     with pytest.raises(UserError, match=r"x\.safetensors: no such weights file"):
         load_backbone_weights(trunk("resnet18"), "x" * 300 + ".safetensors")
+
+
+PUBLISHED = "ResNet18_Weights.IMAGENET1K_V1"
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Where torchvision would put its weights."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+
+
+def test_a_cached_file_that_cannot_be_opened_is_not_said_to_be_missing(cached):
+    cached.mkdir()
+    said = rf"^{re.escape(str(cached))}: cannot be read \(Is a directory\); mend that, or delete it to fetch it anew$"
+    with pytest.raises(UserError, match=said):
+        load_backbone_weights(trunk("resnet18"), PUBLISHED)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:port", "http:/127.0.0.1", "http://127.0.0.1:1"])
+def test_a_proxy_that_does_not_answer_or_cannot_be_one_is_one_line(cached, monkeypatch, proxy):
+    for name in ("HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    said = (
+        rf"^backbone\.weights: {PUBLISHED} could not be downloaded by the proxy in https_proxy \([^\n]+\); fetch it on"
+    )
+    with pytest.raises(UserError, match=said):
+        load_backbone_weights(trunk("resnet18"), PUBLISHED)
+    assert not cached.exists()
