@@ -30,12 +30,17 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("-", "_")
-        if name not in _commands():
+        found = _commands().get(name)
+        if found is None:
             return None
         try:
             return importlib.import_module(f"stages.{name}").main
         except SyntaxError as error:
             raise click.ClickException(f"{error.filename}: line {error.lineno}: {error.msg}") from None
+        except ModuleNotFoundError as error:
+            if error.name != f"stages.{name}":
+                raise
+            raise click.ClickException(f"{Path(__file__).with_name(name)}.py: {found.summary}") from None  # no file
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0].replace("-", "_")
@@ -71,7 +76,7 @@ def _found(path: Path) -> _Found | None:
     try:
         module = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:  # of a person's own, half-written; the others run
-        return _Found(f"cannot be read: {error}", False)
+        return _Found(f"cannot be read: {error.strerror if isinstance(error, OSError) else error}", False)
     main = next((node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == "main"), None)
     if main is None:
         return None

@@ -94,6 +94,19 @@ def test_what_editors_and_systems_leave_is_no_command(package, tmp_path, monkeyp
     assert "mend.py: line 1: invalid syntax" in run("mend", code=1)
 
 
+def test_a_link_to_nothing_and_a_folder_are_one_line(package, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.__path__", [str(tmp_path)])
+    package("told", '@stage("Tell.", reads="", writes="")\ndef main(): 1\n')
+    (tmp_path / "gone.py").symlink_to("nowhere.py")
+    (tmp_path / "folder.py").mkdir()
+    assert command.main.list_commands(None) == ["folder", "gone", "told"]
+    shown = " ".join(run("--help").split())
+    assert "gone cannot be read: No such file or directory" in shown
+    assert "folder cannot be read: Is a directory" in shown
+    assert run("gone", code=1) == f"Error: {tmp_path / 'gone.py'}: cannot be read: No such file or directory\n"
+    assert run("folder", code=1) == f"Error: {tmp_path / 'folder.py'}: cannot be read: Is a directory\n"
+
+
 def test_help_imports_no_library():
     script = (
         "import sys; from stages.__main__ import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
