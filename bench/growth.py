@@ -176,7 +176,12 @@ PARTS: dict[str, Callable[[int], object]] = {  # in this order: each finds what 
     help="How many; each in turn.",
 )
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="These parts, and those they rest on.")
-@click.option("--run", hidden=True, help="In this folder, for another process: the part to measure.")
+@click.option(
+    "--run",
+    type=click.Choice(list(PARTS)),
+    hidden=True,
+    help="In this folder, for another process: the part to measure.",
+)
 def main(images: tuple[int, ...], only: tuple[str, ...], run: str | None) -> None:
     """Time what touches every image and take its peak memory beyond the start, each part in a process of its own.
 

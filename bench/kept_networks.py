@@ -7,14 +7,17 @@ these steps, too, and the network with it. That of the last step is kept if it i
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from pathlib import Path
+
+import click
 
 from sfc.methods import save_cam_network
 from sfc.training import distributed
 from sfc.training.checkpoint import Checkpoint
 from stages import _training, train_cam
+from stages._errors import errors_as_lines
+from stages._places import GivenPath, check_folder
 
 
 class _Kept(Checkpoint):
@@ -53,7 +56,13 @@ def _kept(write: partial, path: Path) -> None:
     os.replace(path.with_suffix(".partial"), path)
 
 
-def main(folder: str, *steps: str) -> None:
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=GivenPath(path_type=Path))
+@click.argument("steps", metavar="[STEP]...", nargs=-1, type=click.IntRange(min=1))
+def main(folder: Path, steps: tuple[int, ...]) -> None:
+    """Run the stage train_cam and keep its network at each STEP in FOLDER."""
+    with errors_as_lines():
+        check_folder(folder)
     fit = train_cam.fit
 
     def keeping(stage, objective, *arguments, steps, save, **given):
@@ -64,10 +73,10 @@ def main(folder: str, *steps: str) -> None:
             _kept(_Kept.write, network_path(_Kept.folder, steps))
         return loss
 
-    _Kept.folder, _Kept.steps = Path(folder), frozenset(map(int, steps))
+    _Kept.folder, _Kept.steps = folder, frozenset(steps)
     _training.Checkpoint, train_cam.fit = _Kept, keeping
     train_cam.main(args=[])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -28,6 +28,7 @@ from sfc.calibration.network import CamNetwork
 from sfc.data import images as image_files
 from sfc.data.manifest import Manifest, Record, write_manifest
 from sfc.dense_crf import DenseCrf
+from sfc.errors import UserError
 from sfc.fusion import fuse, normalise_scales
 from sfc.irn.network import IrnNetwork, save_irn
 from sfc.label_archive import LabelArchiveWriter
@@ -40,6 +41,7 @@ from sfc.segmentation.models import MODELS, save_segmenter
 from sfc.segmentation.pyramid import resized
 from sfc.walk.walk_labels import walk_labels
 from stages import crf, infer_cam, predict, pseudo_labels
+from stages._errors import errors_as_lines
 from stages._labels import LabelShards
 from stages._presets import preset_paths
 
@@ -74,20 +76,21 @@ def main(photographs: Path, images: int, precision: tuple[str, ...], scale: str)
     Each stage runs twice: as it is, for its images a second, and once more without workers, so that what it does comes
     one after the other, for the shares of the time. They are in percent; "maps" are CAMs and logits resized and added.
     """
-    found = sorted(path for path in photographs.iterdir() if path.suffix.lower() in image_files.SUFFIXES)
-    if not found:
-        raise click.ClickException(f"{photographs}: no image in this folder")
-    chosen = [found[i * len(found) // images].absolute() for i in range(min(images, len(found)))]
-    click.echo(f"{machine(torch.device('cpu'))}, {len(chosen)} photographs, scale {scale}\n")
-    click.echo(markdown.head(["stage", "precision", "images/s", *PARTS, "rest"]))
-    for name in precision:
-        with tempfile.TemporaryDirectory() as folder, chdir(folder):
-            write_project(chosen, precision=name, **SETTINGS[scale])
-            for stage, module in STAGES.items():
-                seconds = _seconds(module)
-                shares = _shares(module)
-                cells = [f"{100 * shares[part]:.0f}" if part in shares else "" for part in (*PARTS, "rest")]
-                click.echo(markdown.row([stage, name, f"{len(chosen) / seconds:.2f}", *cells]))
+    with errors_as_lines():
+        found = sorted(path for path in photographs.iterdir() if path.suffix.lower() in image_files.SUFFIXES)
+        if not found:
+            raise UserError(f"{photographs}: no image in this folder")
+        chosen = [found[i * len(found) // images].absolute() for i in range(min(images, len(found)))]
+        click.echo(f"{machine(torch.device('cpu'))}, {len(chosen)} photographs, scale {scale}\n")
+        click.echo(markdown.head(["stage", "precision", "images/s", *PARTS, "rest"]))
+        for name in precision:
+            with tempfile.TemporaryDirectory() as folder, chdir(folder):
+                write_project(chosen, precision=name, **SETTINGS[scale])
+                for stage, module in STAGES.items():
+                    seconds = _seconds(module)
+                    shares = _shares(module)
+                    cells = [f"{100 * shares[part]:.0f}" if part in shares else "" for part in (*PARTS, "rest")]
+                    click.echo(markdown.row([stage, name, f"{len(chosen) / seconds:.2f}", *cells]))
 
 
 def write_project(photographs: list[Path], *, precision: str, arch: tuple[str, str], scales, iterations: int) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench import pack_sample, photographs
+from bench import kept_networks, pack_sample, photographs
 from bench.kept_networks import network_path
 from bench.preset_table import table
 from sfc.errors import UserError
@@ -123,6 +123,23 @@ def test_parts_may_come_one_by_one_and_damaged_ones_are_refused(sample, monkeypa
     assert last.stdout.endswith("--minutes 3\n")
     assert len(list((sample / "work/sample/VOC2012/JPEGImages").iterdir())) == tiny.TRAIN + tiny.VAL
     assert not (sample / "work/parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Error: Missing argument 'FOLDER'."),
+        (["networks", "5", "x"], "Error: Invalid value for '[STEP]...': 'x' is not a valid integer range."),
+        (["networks", "0"], "Error: Invalid value for '[STEP]...': 0 is not in the range x>=1."),
+        (["/dev/null", "5"], "Error: /dev/null: cannot be a folder (a file lies there); remove it, or write elsewhere"),
+        (["", "5"], "Error: folder: '' is no path; is a variable of the shell not set?"),
+    ],
+)
+def test_networks_that_cannot_be_kept_are_one_line_before_the_training(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(kept_networks.main, arguments)
+    assert done.exit_code in (1, 2)
+    assert done.output.splitlines()[-1] == said
 
 
 def test_a_kept_network_is_that_of_its_step(tmp_path, monkeypatch):

@@ -43,6 +43,18 @@ def test_all_stages(photographs, monkeypatch):
     assert used["predict"] >= {"decoding", "network", "CRF", "writing"}
 
 
+def test_what_is_no_folder():
+    done = CliRunner().invoke(stages.main, ["/dev/null"])
+    assert (done.exit_code, done.output) == (1, "Error: /dev/null: Not a directory\n")
+
+
+def test_an_image_that_is_none(tmp_path):
+    (tmp_path / "a.jpg").write_text("no image")
+    done = CliRunner().invoke(stages.main, [str(tmp_path), "--scale", "tiny", "--precision", "fp32"])
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith(f"Error: {tmp_path / 'a.jpg'}: does not decode")
+
+
 def test_a_folder_without_images(tmp_path):
     done = CliRunner().invoke(stages.main, [str(tmp_path)])
     assert done.exit_code == 1
