@@ -17,7 +17,9 @@ Whole = Annotated[int, Field(ge=0, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Rounds = Annotated[int, Field(ge=1, le=10_000)]  # of one computation on an image, which shows no progress meanwhile
 Products = Annotated[int, Field(ge=0, le=10_000)]  # with the pixel correlation, one after the other
-Radius = Annotated[int, Field(ge=2, le=1000)]  # pixels closer than this are partners; below 2 there are none
+# Pixels closer than this are partners; below 2 there are none. At 32 each has 1,600 partners: a walk over an image of
+# 1,024 x 1,024 takes 10 GB, and to find the paths alone takes minutes. Both grow with the square or more.
+Radius = Annotated[int, Field(ge=2, le=32)]
 Side = Annotated[int, Field(ge=16, le=16_384)]  # of an image in pixels: at least one cell of a trunk
 Width = Annotated[
     float, Field(ge=0.1, le=1e6, allow_inf_nan=False)

@@ -110,6 +110,8 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         ("predict.scales", [1.0, 1.0], "param predict.scales: 1.0 comes twice; remove one"),
         ("cam.splits", ["train", "train"], "param cam.splits: train comes twice; remove one (got ('train', 'train'))"),
         ("walk.steps", 10**8, "param walk.steps: input should be less than or equal to 10000 (got 100000000)"),
+        ("walk.radius", 1000, "param walk.radius: input should be less than or equal to 32 (got 1000)"),
+        ("irn.radius", 33, "param irn.radius: input should be less than or equal to 32 (got 33)"),
         ("crf.iterations", 10**8, "param crf.iterations: input should be less than or equal to 10000"),
         ("predict.crf.iterations", 10**8, "param predict.crf.iterations: input should be less than or equal to 10000"),
         ("cam.pcm_iters", 10**8, "param cam.pcm_iters: input should be less than or equal to 10000"),
