@@ -45,3 +45,12 @@ def _as_line(kind, error, trace) -> None:
 
 
 sys.excepthook = _as_line
+
+if sys.stderr is None:  # closed: the next file to be opened would take its number, and all that libraries write there
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    os.set_inheritable(sys.stderr.fileno(), True)
+
+try:
+    os.getcwd()
+except FileNotFoundError:  # without one torch ends the process, in words that nobody understands
+    raise UserError("the folder you are in is gone; cd to that of the project") from None

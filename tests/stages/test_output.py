@@ -1,11 +1,14 @@
-"""Standard output, where figures and help go, may refuse them; standard error may be closed."""
+"""Standard output, where figures and help go, may refuse them; standard error may be closed, the folder gone."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.stages import on_device
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINTING = {
@@ -17,23 +20,43 @@ PRINTING = {
 }
 
 
-def run(folder, arguments, **streams):
-    """A command in a project with params.yaml, its streams buffered, as they are for a person."""
-    (folder / "params.yaml").write_text(
-        (ROOT / "presets/voc12.yaml").read_text().replace("momentum: 0.9", "momentum: 0.8")
-    )
-    (folder / "labels.csv").write_text("image_id,split,classes\na,train,cat\n")
+def run(folder, arguments, before="", **streams):
+    """A command in a project, its streams buffered, as they are for a person.
+
+    Args:
+        before: what the shell does before, such as closing a stream.
+    """
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "SFC_DEBUG")}
-    command = [sys.executable, "-m", *arguments]
-    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SFC_WORKERS": "1"}
+    command = ["sh", "-c", f'{before} exec "$@"', "sh", sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=folder, env=env, text=True, check=False, **streams)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
 @pytest.mark.parametrize("name", PRINTING)
 def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, name):
+    (tmp_path / "params.yaml").write_text(
+        (ROOT / "presets/voc12.yaml").read_text().replace("momentum: 0.9", "momentum: 0.8")
+    )
+    (tmp_path / "labels.csv").write_text("image_id,split,classes\na,train,cat\n")
     with open("/dev/full", "w") as full:
         done = run(tmp_path, PRINTING[name], stdout=full, stderr=subprocess.PIPE)
     said = "standard output: cannot be written (No space left on device); send it elsewhere"
     assert done.stderr == f"Error: {said}\n"
     assert done.returncode == 1
+
+
+def test_with_standard_error_closed_a_stage_does_its_work(tmp_path):
+    """What it has to say is lost; no file that it opens takes the number of the closed stream, or the words."""
+    on_device.write_project(tmp_path)
+    done = run(tmp_path, ["stages.prepare"], before="exec 2>&-;")
+    assert done.returncode == 0
+    assert (tmp_path / "out/manifest.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["stages", "stages.prepare"])
+def test_a_folder_that_is_gone_is_one_line(tmp_path, name):
+    (tmp_path / "gone").mkdir()
+    before = f"cd gone; rmdir {shlex.quote(str(tmp_path / 'gone'))};"
+    done = run(tmp_path, [name], before=before, capture_output=True)
+    assert (done.returncode, done.stderr) == (1, "Error: the folder you are in is gone; cd to that of the project\n")
