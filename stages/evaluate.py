@@ -11,6 +11,7 @@ import torch
 from sfc.config import Evaluate, Fusion
 from sfc.data.manifest import read_manifest
 from sfc.data.pool import threaded_map
+from sfc.errors import UserError
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.cam_rule import CamRule
 from sfc.evaluation.class_sets import resolve_sets
@@ -37,6 +38,7 @@ MEANING = {
     "pseudo_labels": "what the segmentation model is trained on",
     "seg": "predictions of the segmentation model",
 }
+OF_TRAIN = ("crf", "pseudo_labels")  # what is trained on: an archive of other images is of another stage
 # fusion.METHOD.USE whose bg_offset, which is tried on a few masks (the command `calibrate`), decides a product's labels
 OFFSETS = {"cam": ("eval",), "crf": ("crf",), "pseudo_labels": ("crf", "walk"), "seg": ("crf", "walk")}
 
@@ -59,8 +61,7 @@ def main(
     sets = resolve_sets(evaluate.class_sets, manifest.classes)
     bootstrap = Bootstrap(**evaluate.bootstrap.model_dump())
     ids, new_tally, block, layers = _open(product, manifest.classes, evaluate.sweep, fusion)
-    # predict alone may have had no image: a data set need not have the split it was asked for
-    splits = covered_splits(manifest, ids, PATHS[product]) if ids or product != "seg" else {"none": []}
+    splits = _splits(product, manifest, ids)
     masked = {split: [record for record in records if record.mask] for split, records in splits.items()}
     tallies = {split: _counted(new_tally(), masked[split], f"{product} on {split}") for split in splits}
     main_process = distributed.is_main()
@@ -108,6 +109,19 @@ def _open(product, classes, sweep, fusion):
     archive = LabelArchive(PATHS[product])
     tally, block = partial(LabelTally, archive, len(classes) + 1), partial(label_block, archive, classes, product)
     return archive.ids, tally, block, partial(label_layers, archive)
+
+
+def _splits(product, manifest, ids):
+    """The records of the product, by split; UserError for an archive that cannot be of this product."""
+    if not ids and product == "seg":  # it alone may have had no image: a data set need not have the split asked for
+        return {"none": []}
+    splits = covered_splits(manifest, ids, PATHS[product])
+    if product in OF_TRAIN and list(splits) != ["train"]:
+        raise UserError(
+            f"{PATHS[product]}: holds images of {', '.join(splits)}, but {product} is of train alone; "
+            f"run dvc repro -f {product}"
+        )
+    return splits
 
 
 def _counted(tally, records, label):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,3 +243,15 @@ def test_images_are_taken_as_they_are_counted(monkeypatch):
     evaluate._counted(Tally(), Taken(range(200)), "counted")
     assert sorted(done) == list(range(200))
     assert max(ahead) < 10
+
+
+@pytest.mark.parametrize("product", ["crf", "pseudo_labels"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_predictions_in_the_place_of_labels_to_train_on_are_refused(project, product, split):
+    project.records = [replace(r, split=split) if r.split == "val" else r for r in project.records]
+    project.write()
+    project.archive(f"{product}.zip", split)
+    result = project.run(product)
+    said = f"out/{product}.zip: holds images of {split}, but {product} is of train alone; run dvc repro -f {product}"
+    assert (result.exit_code, result.output.splitlines()[-1]) == (1, f"Error: {said}")
+    assert list(project.folder.glob("metrics/*")) == []
