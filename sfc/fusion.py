@@ -41,24 +41,36 @@ def _interpolation(maps: Tensor, axis: int, size: int) -> Tensor:
     return F.interpolate(identity[None], size=size, mode="linear", align_corners=False)[0].T
 
 
-def background_rule(cams: Tensor, *, fg_gain: float, bg_offset: float) -> Tensor:
+def background_rule(cams: Tensor, *, fg_gain: float | Sequence[float], bg_offset: float) -> Tensor:
     """The public rule that decides between background and classes: foreground times a gain, background plus a constant.
 
     Args:
         cams: (..., K', H, W), background first.
+        fg_gain: one gain, or one for each entry of the first axis.
 
     Returns:
         A new tensor of the same shape.
     """
-    gain = cams.new_full((cams.shape[-3], 1, 1), fg_gain)
-    gain[0] = 1
+    gains = cams.new_tensor(fg_gain)[..., None, None, None]
+    gain = gains.repeat(*(1 for _ in gains.shape[:-3]), cams.shape[-3], 1, 1)
+    gain[..., 0, :, :] = 1
     ruled = cams * gain
     ruled[..., 0, :, :] += bg_offset
     return ruled
 
 
+def gain_of(kind: str, fg_gain: float | Mapping[str, float]) -> float:
+    """The gain of one kind, where there is one for all or one for each; a kind that has none is left as it is."""
+    return fg_gain.get(kind, 1.0) if isinstance(fg_gain, Mapping) else fg_gain
+
+
 def fuse(
-    normalised: Tensor, kinds: Sequence[str], *, weights: Mapping[str, float], fg_gain: float, bg_offset: float
+    normalised: Tensor,
+    kinds: Sequence[str],
+    *,
+    weights: Mapping[str, float],
+    fg_gain: float | Mapping[str, float],
+    bg_offset: float,
 ) -> Tensor:
     """The weighted sum of the CAMs that stand for a method, each after the background rule; for SFC that is Eq. 9.
 
@@ -66,11 +78,13 @@ def fuse(
         normalised: (kinds, K', H, W) from `normalise_scales`.
         kinds: names of the first axis.
         weights: kind -> weight, for exactly these kinds; `check_weights` says in time if they are others.
+        fg_gain: one gain, or kind -> gain: what a background map is worth differs from kind to kind.
 
     Returns:
         (K', H, W) float32, background first.
     """
-    cams = background_rule(normalised, fg_gain=fg_gain, bg_offset=bg_offset)
+    gains = [gain_of(kind, fg_gain) for kind in kinds]
+    cams = background_rule(normalised, fg_gain=gains, bg_offset=bg_offset)
     return weighted_sum(cams, [weights[kind] for kind in kinds])
 
 

@@ -17,7 +17,7 @@ from sfc.errors import UserError
 from sfc.evaluation.bootstrap import Bootstrap
 from sfc.evaluation.confusion import mean_iou
 from sfc.evaluation.gallery import Block, write_sheets
-from sfc.fusion import check_weights
+from sfc.fusion import check_weights, gain_of
 from sfc.localization.store import CamStore
 from sfc.offsets.choice import Choice, halving
 from sfc.offsets.counts import foreground, rights
@@ -94,7 +94,8 @@ def _labels(params: Params, fusions: Mapping[str, Fusion], offsets: str | None) 
     for fusion in fusions.values():
         check_weights(store.fused, fusion.weights)
     rules = {use: fusion.model_dump(exclude={"bg_offset"}) for use, fusion in fusions.items()}
-    tried = _listed(offsets) if offsets else [step * fusions["crf"].fg_gain / STEPS for step in range(STEPS)]
+    gain = max(gain_of(kind, fusions["crf"].fg_gain) for kind in store.fused)
+    tried = _listed(offsets) if offsets else [step * gain / STEPS for step in range(STEPS)]
     now = [fusion.bg_offset for fusion in fusions.values()]
     return OffsetLabels(
         store,

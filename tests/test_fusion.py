@@ -24,29 +24,30 @@ def _bilinear(channel, size):
     return out
 
 
-def _slow_fuse(maps, size, weights, gain, offset):
+def _slow_fuse(maps, size, weights, gain, offset):  # weights and gains by kind
     kinds, channels = maps[0].shape[:2]
     final = np.zeros((channels, *size))
     for kind in range(kinds):
         for channel in range(channels):
             total = sum(_bilinear(m[kind, channel].astype(np.float64), size) for m in maps)
             total = total / (total.max() + 1e-5)
-            total = total + offset if channel == 0 else total * gain
+            total = total + offset if channel == 0 else total * gain[kind]
             final[channel] += weights[kind] * total
     return final
 
 
 @pytest.mark.parametrize("kinds", [1, 2])
 @pytest.mark.parametrize("size", [(13, 9), (1, 20), (5, 4)])
-def test_fusion_equals_the_loops(kinds, size):
+@pytest.mark.parametrize("gain", [2.0, {"prototype": 0.1, "classifier": 1.25}])
+def test_fusion_equals_the_loops(kinds, size, gain):
     rng = np.random.default_rng(3)
     maps = [rng.random((kinds, 3, h, w), dtype=np.float32) for h, w in [(3, 2), (1, 1), (6, 7)]]
     maps[0][:, 2] = maps[1][:, 2] = maps[2][:, 2] = 0
     names = ("classifier", "prototype")[:kinds]
     weights = {"prototype": 0.7, "classifier": 1.5} if kinds == 2 else {"classifier": 1.5}
-    fused = fuse(normalise_scales(maps, size), names, weights=weights, fg_gain=2.0, bg_offset=0.4)
+    fused = fuse(normalise_scales(maps, size), names, weights=weights, fg_gain=gain, bg_offset=0.4)
     assert fused.dtype == torch.float32
-    slow = _slow_fuse(maps, size, [1.5, 0.7], 2.0, 0.4)
+    slow = _slow_fuse(maps, size, [1.5, 0.7], [2.0, 2.0] if gain == 2.0 else [1.25, 0.1], 0.4)
     np.testing.assert_allclose(fused, slow, rtol=1e-5, atol=1e-6)
 
 
@@ -63,6 +64,13 @@ def test_background_rule_leaves_its_input_alone():
     assert torch.equal(cams, before)
     assert torch.equal(ruled[:, 0], before[:, 0] + 0.4)
     assert torch.equal(ruled[:, 1:], before[:, 1:] * 2)
+
+
+def test_background_rule_with_a_gain_for_each_kind():
+    cams = torch.rand(2, 3, 4, 5)
+    ruled = background_rule(cams, fg_gain=[2.0, 0.1], bg_offset=0.4)
+    apart = [background_rule(cams[0], fg_gain=2.0, bg_offset=0.4), background_rule(cams[1], fg_gain=0.1, bg_offset=0.4)]
+    assert torch.equal(ruled, torch.stack(apart))
 
 
 def test_an_image_without_classes_is_background():

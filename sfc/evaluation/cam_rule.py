@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from sfc.data.manifest import Record
-from sfc.fusion import EPS, background_rule, check_weights, fuse, normalise_scales, weighted_sum
+from sfc.errors import UserError
+from sfc.fusion import EPS, background_rule, check_weights, fuse, gain_of, normalise_scales, weighted_sum
 
 
 class Cams(Protocol):
@@ -30,17 +31,30 @@ class CamRule:
         main: the one of `maps` that stands for the store's method: "sum", or the only kind in `Cams.fused`.
 
     Raises:
-        UserError: the weights are not those of the kinds that stand for the store's method.
+        UserError: the weights are not those of the kinds that stand for the store's method, or a gain is of a kind
+            that the store has not.
     """
 
-    def __init__(self, store: Cams, *, weights: Mapping[str, float], fg_gain: float, bg_offset: float):
+    def __init__(
+        self,
+        store: Cams,
+        *,
+        weights: Mapping[str, float],
+        fg_gain: float | Mapping[str, float],
+        bg_offset: float,
+    ):
         check_weights(store.fused, weights)
+        if isinstance(fg_gain, Mapping) and set(fg_gain) - set(store.kinds):
+            raise UserError(
+                f"fusion: fg_gain of {', '.join(fg_gain)}, but the CAMs are {', '.join(store.kinds)}; name these, or "
+                "run infer_cam again if the CAMs are of another method"
+            )
         self.store = store
         self.main = store.fused[0] if len(store.fused) == 1 else "sum"
         self.maps = (*store.kinds, "sum") if self.main == "sum" else store.kinds
         self.weights = dict(weights)
         self._rows = [store.kinds.index(kind) for kind in store.fused]
-        self._rule = {"fg_gain": fg_gain, "bg_offset": bg_offset}
+        self._gain, self._offset = fg_gain, bg_offset
 
     def normalised(self, record: Record) -> Tensor:
         """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
@@ -49,12 +63,17 @@ class CamRule:
     def cams(self, normalised: Tensor, name: str) -> Tensor:
         """(K', H, W) one of `maps` under the background rule, whose argmax is the label."""
         if name == "sum":
-            return fuse(normalised[self._rows], self.store.fused, weights=self.weights, **self._rule)
-        return background_rule(normalised[self.store.kinds.index(name)], **self._rule)
+            kinds, rule = self.store.fused, {"fg_gain": self._gain, "bg_offset": self._offset}
+            return fuse(normalised[self._rows], kinds, weights=self.weights, **rule)
+        map = normalised[self.store.kinds.index(name)]
+        return background_rule(map, fg_gain=gain_of(name, self._gain), bg_offset=self._offset)
 
     def foreground(self, normalised: Tensor, name: str) -> Tensor:
         """(C', H, W) foreground of one of `maps`, each class with maximum 1 and no background rule."""
         if name != "sum":
             return normalised[self.store.kinds.index(name), 1:]
-        total = weighted_sum(normalised[self._rows, 1:], [self.weights[kind] for kind in self.store.fused])
+        shares = [self.weights[kind] for kind in self.store.fused]
+        if isinstance(self._gain, Mapping):
+            shares = [share * self._gain[kind] for share, kind in zip(shares, self.store.fused, strict=True)]
+        total = weighted_sum(normalised[self._rows, 1:], shares)
         return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

@@ -21,8 +21,12 @@ THRESHOLDS = [0.0, 0.5, 0.7, 0.9]
 SETS = {"many": [1], "few": [2, 3]}
 
 
-def plain_maps(store, record, method):
-    """(foreground maps with maximum 1, maps after the background rule) of one method, from the equations."""
+def plain_maps(store, record, method, gains):
+    """(foreground maps with maximum 1, maps after the background rule) of one method, from the equations.
+
+    Args:
+        gains: (of the classifier's foreground, of the prototype's).
+    """
     total = 0
     for raw in store.read(record.id):
         size = (record.height, record.width)
@@ -31,9 +35,11 @@ def plain_maps(store, record, method):
     normal = total / (total.max((2, 3), keepdims=True) + 1e-5)
     weights = {"classifier": (1, 0), "prototype": (0, 1), "sum": (1, 0.7)}[method]
     ruled = 0
-    for weight, cam in zip(weights, normal, strict=True):
+    for weight, gain, cam in zip(weights, gains, normal, strict=True):
         background = weight * (cam[:1] + 0.4)
-        ruled = ruled + np.concatenate([background, 2 * weight * cam[1:]])
+        ruled = ruled + np.concatenate([background, gain * weight * cam[1:]])
+    if method == "sum":
+        weights = np.multiply(weights, gains)
     foreground = weights[0] * normal[0, 1:] + weights[1] * normal[1, 1:]
     if method == "sum" and len(foreground):
         foreground = foreground / (foreground.max((1, 2), keepdims=True) + 1e-5)
@@ -41,14 +47,15 @@ def plain_maps(store, record, method):
 
 
 @pytest.mark.parametrize("method", ["classifier", "prototype", "sum"])
-def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method):
-    store = tiny.store()
-    tally = CamTally(CamRule(store, **BOTH), 4, THRESHOLDS)
+@pytest.mark.parametrize("gain", [2.0, {"classifier": 2.5, "prototype": 0.8}])
+def test_cam_tally_equals_the_rule_and_sweep_written_out(tiny, method, gain):
+    store, gains = tiny.store(), (2.0, 2.0) if gain == 2.0 else tuple(gain.values())
+    tally = CamTally(CamRule(store, **BOTH | {"fg_gain": gain}), 4, THRESHOLDS)
     fixed, swept = Confusion(4), [Confusion(4) for _ in THRESHOLDS]
     for record in tiny.records:
         tally.add(record)
         truth, keys = read_mask(record.mask), np.array([0, *(label + 1 for label in record.labels)], np.uint8)
-        foreground, ruled = plain_maps(store, record, method)
+        foreground, ruled = plain_maps(store, record, method, gains)
         fixed.add(record.id, truth, keys[ruled.argmax(0)])
         for threshold, confusion in zip(THRESHOLDS, swept, strict=True):
             background = np.full((1, *truth.shape), threshold)
@@ -103,6 +110,12 @@ def test_every_miou_has_an_interval_but_those_of_class_sets_and_oracle(tiny):
 def test_weights_must_be_of_the_kinds_that_stand_for_the_method(tiny):
     with pytest.raises(UserError, match="weights of prototype, but the CAMs that stand for the method are classifier"):
         CamRule(tiny.store(), **PROTOTYPE)
+
+
+def test_gains_must_be_of_kinds_that_there_are(tiny):
+    gains = {"classifier": 1.0, "prototype": 0.1, "texture": 1.0}
+    with pytest.raises(UserError, match="fg_gain of classifier, prototype, texture, but the CAMs are classifier, prot"):
+        CamRule(tiny.store(), **BOTH | {"fg_gain": gains})
 
 
 def test_a_store_of_one_kind_reports_that_kind_alone(tiny):
