@@ -222,6 +222,12 @@ def _advice(
 
     if (rule := choices.get("foreground_cam")) is not None:
         best = offsets[rule.best]
+        fusions = [params.get(f"fusion.{method}.{use}") for use in USES]
+        if min(gain_of(kind, fusion.fg_gain) for fusion in fusions for kind in fusion.weights) < 1:
+            return [
+                f"nothing to take: the rule was found with fg_gain 1 and 2, and with a smaller one, as fusion.{method} "
+                "has, it lost 21 points on the demo (docs/offsets.md); go by --masks, or by the sheets"
+            ]
         return [
             f"to take it for the CAMs' own labels: dvc exp run {settings('eval', to=best)}",
             f"for the CRF{', and the walk (not tried) too' if walked else ''}: {settings(*alike['crf'], to=best)}",

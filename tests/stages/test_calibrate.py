@@ -196,6 +196,16 @@ def test_without_masks_half_of_the_foreground_decides_and_no_mask_is_opened(proj
     assert not any(word in result.stdout for word in ("nan", "NaN"))
 
 
+@pytest.mark.parametrize("gain", [0.5, {"classifier": 1.0, "prototype": 0.1}])
+def test_without_masks_nothing_is_advised_where_a_gain_is_small(project, gain):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["fusion"]["sfc"]["eval"]["fg_gain"] = gain
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    last = run("--images", "6").stdout.splitlines()[-1]
+    assert last.startswith("nothing to take: the rule was found with fg_gain 1 and 2")
+    assert "bg_offset" not in last
+
+
 def test_processes_give_the_same(project, monkeypatch):
     run("--images", "6", "--offsets", "0.2,0.9")
     first = {path.name: path.read_bytes() for path in Path("out/calibrate").iterdir()}
