@@ -23,6 +23,7 @@ from sfc.config_types import (
     Fraction,
     NegativeShare,
     NonNegative,
+    OneOrEach,
     Positive,
     Precision,
     Products,
@@ -145,17 +146,13 @@ class Fusion(Section):
     """One use of a method's CAMs: Eq. 9 and the background rule."""
 
     weights: Annotated[dict[str, NonNegative], Field(min_length=1)]  # of each kind of CAM in the sum
-    fg_gain: Positive | dict[str, Positive]  # of the foreground: one for all kinds, or each its own
+    fg_gain: OneOrEach  # of the foreground
     bg_offset: NonNegative
 
     @model_validator(mode="after")
     def _sum(self) -> Fusion:
         if not any(self.weights.values()):
             raise ValueError("weights: all are 0, so no CAM is left; give one of them a weight")
-        if isinstance(self.fg_gain, dict) and (without := [kind for kind in self.weights if kind not in self.fg_gain]):
-            raise ValueError(
-                f"fg_gain: none for {', '.join(without)}; give each kind with a weight its own, or one for all"
-            )
         return self
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 # upper limits are far beyond what makes sense: they catch slips before something overflows
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+OneOrEach = Annotated[  # one for all kinds of CAM, or kind -> its own
+    Annotated[Positive, Tag("one")] | Annotated[dict[str, Positive], Tag("each")],
+    Discriminator(lambda value: "each" if isinstance(value, dict) else "one"),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NegativeShare = Fraction | None  # of a batch that shows no class; null: as many as in the data set
 Whole = Annotated[int, Field(ge=0, le=10**9)]

@@ -60,8 +60,8 @@ def background_rule(cams: Tensor, *, fg_gain: float | Sequence[float], bg_offset
 
 
 def gain_of(kind: str, fg_gain: float | Mapping[str, float]) -> float:
-    """The gain of one kind, where there is one for all or one for each; a kind that has none is left as it is."""
-    return fg_gain.get(kind, 1.0) if isinstance(fg_gain, Mapping) else fg_gain
+    """The gain of one kind, where there is one for all or one for each."""
+    return fg_gain[kind] if isinstance(fg_gain, Mapping) else fg_gain
 
 
 def fuse(
@@ -78,7 +78,7 @@ def fuse(
         normalised: (kinds, K', H, W) from `normalise_scales`.
         kinds: names of the first axis.
         weights: kind -> weight, for exactly these kinds; `check_weights` says in time if they are others.
-        fg_gain: one gain, or kind -> gain: what a background map is worth differs from kind to kind.
+        fg_gain: one gain, or one for each of these kinds: what a background map is worth differs from kind to kind.
 
     Returns:
         (K', H, W) float32, background first.

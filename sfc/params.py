@@ -195,14 +195,7 @@ def _check_together(params: Params, source: str) -> None:
         raise UserError(f"{source}: train_cam.method: no method {method}; there are {', '.join(_methods())}{near}")
     if params.get("cam.pcm_iters") is not None and not _methods()[method].network.correlated:
         raise UserError(f"{source}: cam.pcm_iters: method {method} has no pixel correlation (PCM); set it to null")
-    for name, known in _methods().items():
-        for use in FUSION_USES:
-            weights, kinds = params.get(f"fusion.{name}.{use}").weights, known.network.fused
-            if set(weights) != set(kinds):
-                raise UserError(
-                    f"{source}: fusion.{name}.{use}.weights: of {', '.join(weights)}, but the CAMs that stand for "
-                    f"{name} are {', '.join(kinds)}; name these"
-                )
+    _check_kinds(params, source)
     for section in ("train_cam", "irn", "seg"):
         if params.get(f"{section}.negative_share") and not params.get("dataset.negatives"):
             raise UserError(
@@ -211,6 +204,24 @@ def _check_together(params: Params, source: str) -> None:
             )
     if params.get("analyse.split") not in params.get("cam.splits"):
         raise UserError(f"{source}: analyse.split: there are CAMs of the splits in cam.splits alone; name one of these")
+
+
+def _check_kinds(params: Params, source: str) -> None:
+    """Weights are of the kinds that stand for a method; gains, too, but those by which each kind alone is measured."""
+    for name, known in _methods().items():
+        for use in FUSION_USES:
+            fusion, kinds = params.get(f"fusion.{name}.{use}"), known.network.fused
+            if set(fusion.weights) != set(kinds):
+                raise UserError(
+                    f"{source}: fusion.{name}.{use}.weights: of {', '.join(fusion.weights)}, but the CAMs that stand "
+                    f"for {name} are {', '.join(kinds)}; name these"
+                )
+            kinds = known.network.kinds if use == "eval" else kinds
+            if isinstance(fusion.fg_gain, dict) and set(fusion.fg_gain) != set(kinds):
+                raise UserError(
+                    f"{source}: fusion.{name}.{use}.fg_gain: of {', '.join(fusion.fg_gain) or 'none'}, but the CAMs "
+                    f"of {name} here are {', '.join(kinds)}; give each its own, or one number for all"
+                )
 
 
 def _parse_section(name: str, model: type[Section], values: Any, source: str) -> Section:
@@ -234,12 +245,14 @@ def _problems(name: str, model: type[Section], values: Any, errors: list[dict]) 
 
 def _place(location: tuple, values: Any) -> tuple:
     """As much of an error's location as the params have; pydantic adds the alternative that it tried."""
-    for depth, key in enumerate(location):
+    found = []
+    for key in location:
         try:
             values = values[key]
         except (KeyError, IndexError, TypeError):
-            return location[:depth]
-    return location
+            continue
+        found.append(key)
+    return tuple(found)
 
 
 def _explain(name: str, model: type[Section], error: dict) -> str:

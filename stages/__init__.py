@@ -21,8 +21,10 @@ def refused_output(error: BaseException) -> str | None:
 
     What was refused is then dropped, or Python would try to write it once more at its end, and say so in its own words.
     """
-    raised_by = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    if not isinstance(error, OSError) or raised_by != [click.echo.__code__]:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not isinstance(error, OSError) or not frames or frames[-1].f_code is not click.echo.__code__:
+        return None
+    if frames[-1].f_locals.get("err"):
         return None
     sys.stdout = None
     return f"standard output: cannot be written ({error.strerror}); send it elsewhere"
@@ -46,11 +48,15 @@ def _as_line(kind, error, trace) -> None:
 
 sys.excepthook = _as_line
 
-if sys.stderr is None:  # closed: the next file to be opened would take its number, and all that libraries write there
-    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    os.set_inheritable(sys.stderr.fileno(), True)
+for _number in (0, 1, 2):  # what is closed: the next file to be opened would take its number, and all that goes there
+    try:
+        os.fstat(_number)
+    except OSError:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free, this one
+if sys.stderr is None:
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - until the process ends
 
 try:
     os.getcwd()
-except FileNotFoundError:  # without one torch ends the process, in words that nobody understands
-    raise UserError("the folder you are in is gone; cd to that of the project") from None
+except OSError as error:  # without one torch ends the process, in words that nobody understands
+    raise UserError(f"the folder you are in is gone or closed to you ({error.strerror}); cd to another") from None

@@ -39,7 +39,9 @@ USES = ("eval", "crf")  # the fusions that are tried: of the labels as measured,
 # resamples of one image are that image: nothing could be said of chance
 @click.option("--masks", metavar="K", type=click.IntRange(2), help="Choose by the masks of K training images.")
 @click.option("--images", metavar="N", type=click.IntRange(1), help=f"Without --masks.  [default: {IMAGES}]")
-@click.option("--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to fg_gain]")
+@click.option(
+    "--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to the fg_gain of each use]"
+)
 def main(masks: int | None, images: int | None, offsets: str | None) -> None:
     """Try background offsets on the CAMs of training images, and say which to take.
 
@@ -94,8 +96,8 @@ def _labels(params: Params, fusions: Mapping[str, Fusion], offsets: str | None) 
     for fusion in fusions.values():
         check_weights(store.fused, fusion.weights)
     rules = {use: fusion.model_dump(exclude={"bg_offset"}) for use, fusion in fusions.items()}
-    gain = max(gain_of(kind, fusions["crf"].fg_gain) for kind in store.fused)
-    tried = _listed(offsets) if offsets else [step * gain / STEPS for step in range(STEPS)]
+    reaches = {round(_reach(fusion), 6) for fusion in fusions.values()}
+    tried = _listed(offsets) if offsets else [step * reach / STEPS for reach in reaches for step in range(STEPS)]
     now = [fusion.bg_offset for fusion in fusions.values()]
     return OffsetLabels(
         store,
@@ -104,6 +106,12 @@ def _labels(params: Params, fusions: Mapping[str, Fusion], offsets: str | None) 
         refined=rules["crf"],
         crf=params.get("crf").model_dump(),
     )
+
+
+def _reach(fusion: Fusion) -> float:
+    """The offset from which on no class can win: foregrounds have at most 1."""
+    shares = [(weight, gain_of(kind, fusion.fg_gain)) for kind, weight in fusion.weights.items()]
+    return sum(weight * gain for weight, gain in shares) / sum(weight for weight, _ in shares)
 
 
 def _listed(text: str) -> list[float]:
@@ -215,22 +223,25 @@ def _advice(
 ) -> list[str]:
     """How to take what was found, where it is worth taking, and what was not tried."""
     method, walked = params.get("train_cam.method"), params.get("pseudo_labels.refine") == "irn"
-    alike = {"eval": ("eval",), "crf": ("crf", "walk") if walked else ("crf",)}
+    fusions = {use: params.get(f"fusion.{method}.{use}") for use in ("eval", "crf", "walk")}
+    same = fusions["crf"].fg_gain == fusions["walk"].fg_gain  # with another gain an offset means something else
+    alike = {"eval": ("eval",), "crf": ("crf", "walk") if walked and same else ("crf",)}
 
     def settings(*uses: str, to: float) -> str:
         return " ".join(f"-S fusion.{method}.{use}.bg_offset={to:g}" for use in uses)
 
     if (rule := choices.get("foreground_cam")) is not None:
         best = offsets[rule.best]
-        fusions = [params.get(f"fusion.{method}.{use}") for use in USES]
-        if min(gain_of(kind, fusion.fg_gain) for fusion in fusions for kind in fusion.weights) < 1:
+        used = [(fusion, kind) for fusion in fusions.values() for kind, weight in fusion.weights.items() if weight]
+        if min(gain_of(kind, fusion.fg_gain) for fusion, kind in used) < 1:
             return [
                 f"nothing to take: the rule was found with fg_gain 1 and 2, and with a smaller one, as fusion.{method} "
                 "has, it lost 21 points on the demo (docs/offsets.md); go by --masks, or by the sheets"
             ]
+        too = ", and the walk (not tried) too" if "walk" in alike["crf"] else ""
         return [
             f"to take it for the CAMs' own labels: dvc exp run {settings('eval', to=best)}",
-            f"for the CRF{', and the walk (not tried) too' if walked else ''}: {settings(*alike['crf'], to=best)}",
+            f"for the CRF{too}: {settings(*alike['crf'], to=best)}",
             "  but this is a rule for CAMs: of the CRF's labels it lost from 0 to 16 points against the best offset "
             "(docs/offsets.md), so go by the lower rows of the sheets, or by --masks",
         ]
@@ -246,7 +257,8 @@ def _advice(
     else:
         found = " ".join(settings(*alike[use], to=offset) for use, offset in better.items())
         found = f"to take it: dvc exp run {found}"
-        walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if "crf" in better else "stays"
+        gets = "crf" in better and "walk" in alike["crf"]
+        walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if gets else "stays"
     return [found, walk] if walked else [found]
 
 

@@ -68,11 +68,15 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
             2.0,
             "unknown param fusion.sfc.eval.fg_gian; did you mean fusion.sfc.eval.fg_gain?",
         ),
-        ("fusion.sfc.eval.fg_gain", {"prototype": 0.1}, "fusion.sfc.eval.fg_gain: none for classifier; give each kind"),
+        (
+            "fusion.sfc.eval.fg_gain",
+            {"prototype": 0.1},
+            "fusion.sfc.eval.fg_gain: of prototype, but the CAMs of sfc here are classifier, prototype; give each",
+        ),
         (
             "fusion.sfc.eval.fg_gain",
             {"classifier": 1.0, "prototype": 0.0},
-            "fusion.sfc.eval.fg_gain: input should be a valid number or greater than 0 (got 0.0)",
+            "fusion.sfc.eval.fg_gain.prototype: input should be greater than 0 (got 0.0)",
         ),
         ("fusion.sfc.eval.fg_gain", "2", "param fusion.sfc.eval.fg_gain"),
         ("fusion.sfc.evall", {}, "unknown section fusion.sfc.evall; did you mean fusion.sfc.eval?"),

@@ -31,8 +31,8 @@ class CamRule:
         main: the one of `maps` that stands for the store's method: "sum", or the only kind in `Cams.fused`.
 
     Raises:
-        UserError: the weights are not those of the kinds that stand for the store's method, or a gain is of a kind
-            that the store has not.
+        UserError: the weights are not those of the kinds that stand for the store's method, or the gains are not of
+            the store's kinds.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CamRule:
         bg_offset: float,
     ):
         check_weights(store.fused, weights)
-        if isinstance(fg_gain, Mapping) and set(fg_gain) - set(store.kinds):
+        if isinstance(fg_gain, Mapping) and set(fg_gain) != set(store.kinds):
             raise UserError(
                 f"fusion: fg_gain of {', '.join(fg_gain)}, but the CAMs are {', '.join(store.kinds)}; name these, or "
                 "run infer_cam again if the CAMs are of another method"
@@ -54,7 +54,7 @@ class CamRule:
         self.maps = (*store.kinds, "sum") if self.main == "sum" else store.kinds
         self.weights = dict(weights)
         self._rows = [store.kinds.index(kind) for kind in store.fused]
-        self._gain, self._offset = fg_gain, bg_offset
+        self.fg_gain, self._offset = fg_gain, bg_offset
 
     def normalised(self, record: Record) -> Tensor:
         """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
@@ -63,17 +63,17 @@ class CamRule:
     def cams(self, normalised: Tensor, name: str) -> Tensor:
         """(K', H, W) one of `maps` under the background rule, whose argmax is the label."""
         if name == "sum":
-            kinds, rule = self.store.fused, {"fg_gain": self._gain, "bg_offset": self._offset}
+            kinds, rule = self.store.fused, {"fg_gain": self.fg_gain, "bg_offset": self._offset}
             return fuse(normalised[self._rows], kinds, weights=self.weights, **rule)
         map = normalised[self.store.kinds.index(name)]
-        return background_rule(map, fg_gain=gain_of(name, self._gain), bg_offset=self._offset)
+        return background_rule(map, fg_gain=gain_of(name, self.fg_gain), bg_offset=self._offset)
 
     def foreground(self, normalised: Tensor, name: str) -> Tensor:
         """(C', H, W) foreground of one of `maps`, each class with maximum 1 and no background rule."""
         if name != "sum":
             return normalised[self.store.kinds.index(name), 1:]
         shares = [self.weights[kind] for kind in self.store.fused]
-        if isinstance(self._gain, Mapping):
-            shares = [share * self._gain[kind] for share, kind in zip(shares, self.store.fused, strict=True)]
+        if isinstance(self.fg_gain, Mapping):
+            shares = [share * self.fg_gain[kind] for share, kind in zip(shares, self.store.fused, strict=True)]
         total = weighted_sum(normalised[self._rows, 1:], shares)
         return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

@@ -112,10 +112,17 @@ def test_weights_must_be_of_the_kinds_that_stand_for_the_method(tiny):
         CamRule(tiny.store(), **PROTOTYPE)
 
 
-def test_gains_must_be_of_kinds_that_there_are(tiny):
-    gains = {"classifier": 1.0, "prototype": 0.1, "texture": 1.0}
-    with pytest.raises(UserError, match="fg_gain of classifier, prototype, texture, but the CAMs are classifier, prot"):
+@pytest.mark.parametrize("gains", [{"classifier": 1.0, "prototype": 0.1, "texture": 1.0}, {"prototype": 0.1}])
+def test_gains_must_be_of_the_kinds_that_there_are(tiny, gains):
+    said = f"fg_gain of {', '.join(gains)}, but the CAMs are classifier, prototype; name these"
+    with pytest.raises(UserError, match=said):
         CamRule(tiny.store(), **BOTH | {"fg_gain": gains})
+
+
+def test_the_protocol_names_gains_that_differ(tiny):
+    tally = CamTally(CamRule(tiny.store(), **BOTH | {"fg_gain": {"classifier": 1.0, "prototype": 0.1}}), 4, THRESHOLDS)
+    said = "sum (1 x classifier + 0.7 x prototype, foreground gains of classifier 1, prototype 0.1) stands for"
+    assert said in tally.protocol("train")
 
 
 def test_a_store_of_one_kind_reports_that_kind_alone(tiny):

@@ -232,6 +232,25 @@ def test_without_resamples_nothing_is_said_of_chance(project):
     assert said.splitlines()[-1].endswith("gets the CRF's; see what evaluate@pseudo_labels says of it")
 
 
+def test_the_walk_gets_no_offset_of_a_crf_with_another_gain(project):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["fusion"]["sfc"]["walk"]["fg_gain"] = 1.0
+    values["evaluate"]["bootstrap"]["resamples"] = 0
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    said = run("--masks", "3", "--offsets", "0.2,0.9").stdout
+    assert said.splitlines()[-2] == "to take it: dvc exp run -S fusion.sfc.crf.bg_offset=0"
+    assert said.splitlines()[-1].endswith("fusion.sfc.walk.bg_offset stays")
+
+
+def test_the_offsets_reach_as_far_as_each_use_has_foreground(project):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["fusion"]["sfc"]["eval"]["fg_gain"] = {"classifier": 1.0, "prototype": 0.5}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    run("--images", "6")
+    found = [0.1 * i for i in range(20)] + [0.75 / 20 * i for i in range(20)] + [0.4]
+    assert list(table()) == pytest.approx(sorted({round(offset, 6) for offset in found}))
+
+
 def test_what_is_not_sure_is_not_to_be_taken(project):
     """An offset next to the present one is as good, or nearly so."""
     result = run("--masks", "4", "--offsets", "0.39")

@@ -46,12 +46,16 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, name):
     assert done.returncode == 1
 
 
-def test_with_standard_error_closed_a_stage_does_its_work(tmp_path):
-    """What it has to say is lost; no file that it opens takes the number of the closed stream, or the words."""
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_with_streams_closed_a_stage_does_its_work(tmp_path, closed):
+    """What it has to say is lost; no file that it opens takes the number of a closed stream, or the words."""
     on_device.write_project(tmp_path)
-    done = run(tmp_path, ["stages.prepare"], before="exec 2>&-;")
+    done = run(tmp_path, ["stages.prepare"], before=f"exec {closed};")
     assert done.returncode == 0
     assert (tmp_path / "out/manifest.csv").exists()
+
+
+GONE = "the folder you are in is gone or closed to you (No such file or directory); cd to another"
 
 
 @pytest.mark.parametrize("name", ["stages", "stages.prepare"])
@@ -59,4 +63,13 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path, name):
     (tmp_path / "gone").mkdir()
     before = f"cd gone; rmdir {shlex.quote(str(tmp_path / 'gone'))};"
     done = run(tmp_path, [name], before=before, capture_output=True)
-    assert (done.returncode, done.stderr) == (1, "Error: the folder you are in is gone; cd to that of the project\n")
+    assert (done.returncode, done.stderr) == (1, f"Error: {GONE}\n")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_closed_stream_keeps_its_number(tmp_path, number):
+    code = "import stages, os; fd = os.open('x', os.O_CREAT | os.O_WRONLY); open('fd', 'w').write(str(fd))"
+    command = f"exec {number}>&-; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=env, check=True)
+    assert int((tmp_path / "fd").read_text()) > 2
