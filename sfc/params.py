@@ -219,8 +219,9 @@ def _check_kinds(params: Params, source: str) -> None:
             kinds = known.network.kinds if use == "eval" else kinds
             if isinstance(fusion.fg_gain, dict) and set(fusion.fg_gain) != set(kinds):
                 raise UserError(
-                    f"{source}: fusion.{name}.{use}.fg_gain: of {', '.join(fusion.fg_gain) or 'none'}, but the CAMs "
-                    f"of {name} here are {', '.join(kinds)}; give each its own, or one number for all"
+                    f"{source}: fusion.{name}.{use}.fg_gain: of {', '.join(fusion.fg_gain) or 'none'}, but "
+                    f"{'each CAM' if use == 'eval' else 'what stands for the method'} is read here, and they are "
+                    f"{', '.join(kinds)}; give each its own, or one number for all"
                 )
 
 

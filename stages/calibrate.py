@@ -40,7 +40,9 @@ USES = ("eval", "crf")  # the fusions that are tried: of the labels as measured,
 @click.option("--masks", metavar="K", type=click.IntRange(2), help="Choose by the masks of K training images.")
 @click.option("--images", metavar="N", type=click.IntRange(1), help=f"Without --masks.  [default: {IMAGES}]")
 @click.option(
-    "--offsets", metavar="0.2,0.3,...", help=f"What to try.  [default: {STEPS} steps from 0 to the fg_gain of each use]"
+    "--offsets",
+    metavar="0.2,0.3,...",
+    help=f"What to try.  [default: for each use {STEPS} steps from 0 to where no class is left]",
 )
 def main(masks: int | None, images: int | None, offsets: str | None) -> None:
     """Try background offsets on the CAMs of training images, and say which to take.
@@ -232,11 +234,12 @@ def _advice(
 
     if (rule := choices.get("foreground_cam")) is not None:
         best = offsets[rule.best]
-        used = [(fusion, kind) for fusion in fusions.values() for kind, weight in fusion.weights.items() if weight]
-        if min(gain_of(kind, fusion.fg_gain) for fusion, kind in used) < 1:
+        used = [fusions[use] for use in ("eval", *alike["crf"])]
+        gains = {gain_of(kind, fusion.fg_gain) for fusion in used for kind, weight in fusion.weights.items() if weight}
+        if gains not in ({1.0}, {2.0}):
             return [
-                f"nothing to take: the rule was found with fg_gain 1 and 2, and with a smaller one, as fusion.{method} "
-                "has, it lost 21 points on the demo (docs/offsets.md); go by --masks, or by the sheets"
+                f"nothing to take: the rule was found with fg_gain 1 or 2 for all uses, and fusion.{method} has others; "
+                "with smaller ones it lost 21 points on the demo (docs/offsets.md); go by --masks, or by the sheets"
             ]
         too = ", and the walk (not tried) too" if "walk" in alike["crf"] else ""
         return [
@@ -258,7 +261,8 @@ def _advice(
         found = " ".join(settings(*alike[use], to=offset) for use, offset in better.items())
         found = f"to take it: dvc exp run {found}"
         gets = "crf" in better and "walk" in alike["crf"]
-        walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if gets else "stays"
+        stays = "stays" if same or "crf" not in better else "stays, as its fg_gain is another than the CRF's"
+        walk += "gets the CRF's; see what evaluate@pseudo_labels says of it" if gets else stays
     return [found, walk] if walked else [found]
 
 

@@ -113,7 +113,7 @@ def _load(root: Path, name: str, split: str) -> COCO:
         raise UserError(f"{path}: no such file; see dataset.root and dataset.{split}")
     try:
         coco = COCO()  # which would read by the encoding of this machine, and take no mark of the byte order
-        coco.dataset = json.loads(path.read_bytes())
+        coco.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(coco.dataset, dict):
             raise TypeError("a list or value")
         with contextlib.redirect_stdout(io.StringIO()):  # the library tells what it does

@@ -196,13 +196,13 @@ def test_without_masks_half_of_the_foreground_decides_and_no_mask_is_opened(proj
     assert not any(word in result.stdout for word in ("nan", "NaN"))
 
 
-@pytest.mark.parametrize("gain", [0.5, {"classifier": 1.0, "prototype": 0.1}])
-def test_without_masks_nothing_is_advised_where_a_gain_is_small(project, gain):
+@pytest.mark.parametrize("gain", [0.5, 1.0, 1.5, {"classifier": 1.0, "prototype": 0.1}])
+def test_without_masks_nothing_is_advised_with_gains_of_which_the_rule_knows_nothing(project, gain):
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["fusion"]["sfc"]["eval"]["fg_gain"] = gain
     Path("params.yaml").write_text(yaml.safe_dump(values))
     last = run("--images", "6").stdout.splitlines()[-1]
-    assert last.startswith("nothing to take: the rule was found with fg_gain 1 and 2")
+    assert last.startswith("nothing to take: the rule was found with fg_gain 1 or 2 for all uses, and fusion.sfc has")
     assert "bg_offset" not in last
 
 
@@ -239,7 +239,7 @@ def test_the_walk_gets_no_offset_of_a_crf_with_another_gain(project):
     Path("params.yaml").write_text(yaml.safe_dump(values))
     said = run("--masks", "3", "--offsets", "0.2,0.9").stdout
     assert said.splitlines()[-2] == "to take it: dvc exp run -S fusion.sfc.crf.bg_offset=0"
-    assert said.splitlines()[-1].endswith("fusion.sfc.walk.bg_offset stays")
+    assert said.splitlines()[-1].endswith("walk.bg_offset stays, as its fg_gain is another than the CRF's")
 
 
 def test_the_offsets_reach_as_far_as_each_use_has_foreground(project):
