@@ -238,8 +238,9 @@ def _advice(
         gains = {gain_of(kind, fusion.fg_gain) for fusion in used for kind, weight in fusion.weights.items() if weight}
         if gains not in ({1.0}, {2.0}):
             return [
-                f"nothing to take: the rule was found with fg_gain 1 or 2 for all uses, and fusion.{method} has others; "
-                "with smaller ones it lost 21 points on the demo (docs/offsets.md); go by --masks, or by the sheets"
+                "nothing to take: the rule was found with fg_gain 1 or 2 for all uses, and "
+                f"fusion.{method} has others; with smaller ones it lost 21 points on the demo (docs/offsets.md); "
+                "go by --masks, or by the sheets"
             ]
         too = ", and the walk (not tried) too" if "walk" in alike["crf"] else ""
         return [

@@ -71,7 +71,7 @@ def test_a_trunk_has_a_known_name_or_timms(values, where, arch):
         (
             "fusion.sfc.eval.fg_gain",
             {"prototype": 0.1},
-            "fusion.sfc.eval.fg_gain: of prototype, but each CAM is read here, and they are classifier, prototype; give each",
+            "fusion.sfc.eval.fg_gain: of prototype, but each CAM is read here, and they are classifier, prototype",
         ),
         (
             "fusion.sfc.eval.fg_gain",
