@@ -41,19 +41,17 @@ def _interpolation(maps: Tensor, axis: int, size: int) -> Tensor:
     return F.interpolate(identity[None], size=size, mode="linear", align_corners=False)[0].T
 
 
-def background_rule(cams: Tensor, *, fg_gain: float | Sequence[float], bg_offset: float) -> Tensor:
+def background_rule(cams: Tensor, *, fg_gain: float, bg_offset: float) -> Tensor:
     """The public rule that decides between background and classes: foreground times a gain, background plus a constant.
 
     Args:
         cams: (..., K', H, W), background first.
-        fg_gain: one gain, or one for each entry of the first axis.
 
     Returns:
         A new tensor of the same shape.
     """
-    gains = cams.new_tensor(fg_gain)[..., None, None, None]
-    gain = gains.repeat(*(1 for _ in gains.shape[:-3]), cams.shape[-3], 1, 1)
-    gain[..., 0, :, :] = 1
+    gain = cams.new_full((cams.shape[-3], 1, 1), fg_gain)
+    gain[0] = 1
     ruled = cams * gain
     ruled[..., 0, :, :] += bg_offset
     return ruled
@@ -83,8 +81,10 @@ def fuse(
     Returns:
         (K', H, W) float32, background first.
     """
-    gains = [gain_of(kind, fg_gain) for kind in kinds]
-    cams = background_rule(normalised, fg_gain=gains, bg_offset=bg_offset)
+    cams = [
+        background_rule(cam, fg_gain=gain_of(kind, fg_gain), bg_offset=bg_offset)
+        for cam, kind in zip(normalised, kinds, strict=True)
+    ]
     return weighted_sum(cams, [weights[kind] for kind in kinds])
 
 
@@ -97,7 +97,7 @@ def check_weights(kinds: Sequence[str], weights: Mapping[str, float]) -> None:
         )
 
 
-def weighted_sum(maps: Tensor, weights: Sequence[float]) -> Tensor:
+def weighted_sum(maps: Tensor | Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Maps (kinds, ...) added up with a weight each."""
     total = maps[0] * weights[0]
     for kind, weight in zip(maps[1:], weights[1:], strict=True):

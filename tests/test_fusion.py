@@ -66,13 +66,6 @@ def test_background_rule_leaves_its_input_alone():
     assert torch.equal(ruled[:, 1:], before[:, 1:] * 2)
 
 
-def test_background_rule_with_a_gain_for_each_kind():
-    cams = torch.rand(2, 3, 4, 5)
-    ruled = background_rule(cams, fg_gain=[2.0, 0.1], bg_offset=0.4)
-    apart = [background_rule(cams[0], fg_gain=2.0, bg_offset=0.4), background_rule(cams[1], fg_gain=0.1, bg_offset=0.4)]
-    assert torch.equal(ruled, torch.stack(apart))
-
-
 def test_an_image_without_classes_is_background():
     normalised = normalise_scales([np.zeros((2, 1, 1, 1), np.float32)], (4, 3))
     fused = fuse(normalised, ("a", "b"), weights={"a": 1.0, "b": 1.0}, fg_gain=2.0, bg_offset=0.4)

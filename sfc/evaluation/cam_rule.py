@@ -29,6 +29,7 @@ class CamRule:
         maps: what can be measured from the store: each kind alone and, where several kinds stand for the store's
             method, their weighted sum (for SFC Eq. 9), "sum".
         main: the one of `maps` that stands for the store's method: "sum", or the only kind in `Cams.fused`.
+        gains: of the foreground of each of the store's kinds.
 
     Raises:
         UserError: the weights are not those of the kinds that stand for the store's method, or the gains are not of
@@ -54,7 +55,8 @@ class CamRule:
         self.maps = (*store.kinds, "sum") if self.main == "sum" else store.kinds
         self.weights = dict(weights)
         self._rows = [store.kinds.index(kind) for kind in store.fused]
-        self.fg_gain, self._offset = fg_gain, bg_offset
+        self.gains = {kind: gain_of(kind, fg_gain) for kind in store.kinds}
+        self.bg_offset = bg_offset
 
     def normalised(self, record: Record) -> Tensor:
         """(kinds, 1 + present classes, H, W) float32 in 0..1; UserError if they are not the record's classes."""
@@ -63,17 +65,15 @@ class CamRule:
     def cams(self, normalised: Tensor, name: str) -> Tensor:
         """(K', H, W) one of `maps` under the background rule, whose argmax is the label."""
         if name == "sum":
-            kinds, rule = self.store.fused, {"fg_gain": self.fg_gain, "bg_offset": self._offset}
-            return fuse(normalised[self._rows], kinds, weights=self.weights, **rule)
-        map = normalised[self.store.kinds.index(name)]
-        return background_rule(map, fg_gain=gain_of(name, self.fg_gain), bg_offset=self._offset)
+            rule = {"weights": self.weights, "fg_gain": self.gains, "bg_offset": self.bg_offset}
+            return fuse(normalised[self._rows], self.store.fused, **rule)
+        kind = normalised[self.store.kinds.index(name)]
+        return background_rule(kind, fg_gain=self.gains[name], bg_offset=self.bg_offset)
 
     def foreground(self, normalised: Tensor, name: str) -> Tensor:
         """(C', H, W) foreground of one of `maps`, each class with maximum 1 and no background rule."""
         if name != "sum":
             return normalised[self.store.kinds.index(name), 1:]
-        shares = [self.weights[kind] for kind in self.store.fused]
-        if isinstance(self.fg_gain, Mapping):
-            shares = [share * self.fg_gain[kind] for share, kind in zip(shares, self.store.fused, strict=True)]
+        shares = [self.weights[kind] * self.gains[kind] for kind in self.store.fused]
         total = weighted_sum(normalised[self._rows, 1:], shares)
         return total / (total.amax(dim=(-2, -1), keepdim=True) + EPS)

@@ -82,12 +82,11 @@ class CamTally:
     def protocol(self, split: str, tried: str | None = None) -> str:
         """As `LabelTally.protocol`, and what is chosen on the masks counted so far."""
         shares = " + ".join(f"{weight:g} x {kind}" for kind, weight in self.rule.weights.items())
-        if isinstance(self.rule.fg_gain, Mapping):
-            gains = ", ".join(f"{kind} {gain:g}" for kind, gain in self.rule.fg_gain.items())
-            shares += f", foreground gains of {gains}"
+        gains = " and ".join(f"{self.rule.gains[kind]:g}" for kind in self.rule.weights)
+        rule = f"foreground x {gains}, background + {self.rule.bg_offset:g}"
         return (
             f"fixed background rule{f'; {tried}' if tried else ', for which the run chooses nothing on masks'}; "
-            f"{self.stands_for} ({shares}) stands for the method; "
+            f"{self.stands_for} ({shares}; {rule}) stands for the method; "
             f"oracle: best constant background, chosen on these {len(self.main.per_image):,} images of {split}"
         )
 

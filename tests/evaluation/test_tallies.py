@@ -81,7 +81,10 @@ def test_the_sum_stands_for_the_product(tiny):
     tally = CamTally(CamRule(tiny.store(), **BOTH), 4, THRESHOLDS)
     assert tally.rule.maps == ("classifier", "prototype", "sum")
     assert (tally.stands_for, tally.main) == ("sum", tally.confusions["sum"])
-    assert "sum (1 x classifier + 0.7 x prototype) stands for the method" in tally.protocol("train")
+    assert (
+        "sum (1 x classifier + 0.7 x prototype; foreground x 2 and 2, background + 0.4) stands for the method"
+        in tally.protocol("train")
+    )
 
 
 def test_the_protocol_names_the_images_the_oracle_is_chosen_on(tiny):
@@ -121,7 +124,7 @@ def test_gains_must_be_of_the_kinds_that_there_are(tiny, gains):
 
 def test_the_protocol_names_gains_that_differ(tiny):
     tally = CamTally(CamRule(tiny.store(), **BOTH | {"fg_gain": {"classifier": 1.0, "prototype": 0.1}}), 4, THRESHOLDS)
-    said = "sum (1 x classifier + 0.7 x prototype, foreground gains of classifier 1, prototype 0.1) stands for"
+    said = "sum (1 x classifier + 0.7 x prototype; foreground x 1 and 0.1, background + 0.4) stands for"
     assert said in tally.protocol("train")
 
 
@@ -141,7 +144,9 @@ def test_one_of_two_kinds_may_stand_for_the_method(tiny):
         tally.add(record)
     assert rule.maps == ("classifier", "prototype")  # their sum means nothing for such a method
     assert tally.main is tally.confusions["prototype"]
-    assert "prototype (1 x prototype) stands for the method" in tally.protocol("train")
+    assert "prototype (1 x prototype; foreground x 2, background + 0.4) stands for the method" in tally.protocol(
+        "train"
+    )
     assert tally.confusions["prototype"].matrix.tolist() != tally.confusions["classifier"].matrix.tolist()
 
 
