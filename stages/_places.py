@@ -39,9 +39,9 @@ def check_folder(path: Path) -> None:
 def check_parents(path: Path) -> None:
     """Raise UserError if a folder that `path` lies in is a file."""
     for parent in path.parents:
-        if os.path.isdir(parent):
-            return
-        if os.path.lexists(parent):
+        if os.path.lexists(parent):  # asked first: between the two, another thread may make the folder
+            if os.path.isdir(parent):
+                return
             raise UserError(f"{path}: cannot be written ({parent} is no folder); remove that, or write elsewhere")
 
 

@@ -141,6 +141,21 @@ def test_folders():
             check_folder(Path(place))
 
 
+@pytest.mark.parametrize("asked", ["isdir", "lexists"])
+def test_a_folder_that_another_thread_makes_meanwhile(monkeypatch, asked):
+    ask = getattr(os.path, asked)
+
+    def meanwhile(path):
+        answer = ask(path)
+        Path("new").mkdir(exist_ok=True)
+        return answer
+
+    monkeypatch.setattr(os.path, asked, meanwhile)
+    with output("new/x") as path:
+        path.write_text("new")
+    assert Path("new/x").read_text() == "new"
+
+
 def test_output_never_puts_a_file_in_a_folders_place():
     with (
         pytest.raises(UserError, match=r"^folder.zip: cannot be written \(a folder lies there\)"),
