@@ -121,16 +121,16 @@ class Results:
 
     def _write_pictures(self, record: Record, image: np.ndarray, label: np.ndarray, heat: np.ndarray | None) -> None:
         classes, palette = self._facts.classes, self._facts.palette
-        with output(self._folder / label_path(record.id)) as path:
+        with output(self._folder / label_path(record.id), clear=False) as path:
             path.write_bytes(palette_png(label, palette=palette))
-        with output(self._folder / overlay_path(record.id)) as path:
+        with output(self._folder / overlay_path(record.id), clear=False) as path:
             _save(label_overlay(image, label, classes, palette), path)
         shown = () if heat is None else [classes[index] for index in record.labels]
         if (self._folder / HEAT_MAPS).is_dir():
             for name in {*classes} - {*shown}:  # of an earlier run
                 (self._folder / heat_map_path(record.id, name)).unlink(missing_ok=True)
         for name, values in zip(shown, () if heat is None else heat, strict=True):
-            with output(self._folder / heat_map_path(record.id, name)) as path:
+            with output(self._folder / heat_map_path(record.id, name), clear=False) as path:
                 _save(heat_overlay(image, values, name), path)
 
     def _write_table(self, rows: Mapping[str, Row]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import json
 import math
@@ -155,12 +154,16 @@ def workers() -> int:
 
 
 @contextmanager
-def output(path: str | Path) -> Iterator[Path]:
+def output(path: str | Path, *, clear: bool = True) -> Iterator[Path]:
     """A temporary sibling to write a file or folder to; it becomes `path` when the block ends well.
 
     On an exception nothing is left behind and an older `path` stays as it was. An older `path` may be a read-only
     link into DVC's cache: it is replaced, never written to; but a folder does not make way for a file. What a killed
     process has left of it is cleared away.
+
+    Args:
+        path: a file or folder.
+        clear: look for what was left; not for each of many files in one folder, which would be listed each time.
 
     Raises:
         UserError: it cannot be written there, or the disk does not take it.
@@ -172,8 +175,10 @@ def output(path: str | Path) -> Iterator[Path]:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for left in path.parent.glob(f".{glob.escape(name)}.*partial{path.suffix}") if alone() else ():
-                _remove(left)
+            unfinished = re.compile(rf"\.{re.escape(name)}\.\d+\.partial{re.escape(path.suffix)}")
+            for left in path.parent.iterdir() if clear and alone() else ():
+                if unfinished.fullmatch(left.name):
+                    _remove(left)
             yield temporary
             if temporary.is_dir():
                 _remove(path)

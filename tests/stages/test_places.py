@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sfc.errors import UserError
-from stages import calibrate, download, export, export_voc, hand_over, report, segment
+from stages import _stage, calibrate, download, export, export_voc, hand_over, report, segment
 from stages._places import check_file, check_folder
 from stages._stage import output
 
@@ -154,6 +154,25 @@ def test_a_folder_that_another_thread_makes_meanwhile(monkeypatch, asked):
     with output("new/x") as path:
         path.write_text("new")
     assert Path("new/x").read_text() == "new"
+
+
+def test_what_was_left_is_cleared_away_and_what_is_being_written_is_not(monkeypatch):
+    monkeypatch.setattr(_stage, "alone", lambda: True)
+    Path(".cat.jpg.999999999.partial.jpg").write_text("half")
+    with output("cat.jpg.small.jpg") as small:
+        small.write_text("small")
+        with output("cat.jpg") as path:
+            assert not Path(".cat.jpg.999999999.partial.jpg").exists()
+            path.write_text("cat")
+    assert (Path("cat.jpg").read_text(), Path("cat.jpg.small.jpg").read_text()) == ("cat", "small")
+
+
+def test_a_folder_of_many_files_is_not_listed_for_each(monkeypatch):
+    monkeypatch.setattr(_stage, "alone", lambda: True)
+    Path(".x.999999999.partial").write_text("half")
+    with output("x", clear=False) as path:
+        path.write_text("new")
+    assert Path(".x.999999999.partial").exists()
 
 
 def test_output_never_puts_a_file_in_a_folders_place():
