@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
+_UNFINISHED = r"\.{name}\.(\d+\.)?partial(\.\w{{8}}\.partial)?{suffix}"  # with a folder in which it was made, if any
 _LONG = 190  # bytes of a name to which no more can be added: file systems take 255
 
 
@@ -175,7 +176,7 @@ def output(path: str | Path, *, clear: bool = True) -> Iterator[Path]:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = re.compile(rf"\.{re.escape(name)}\.\d+\.partial{re.escape(path.suffix)}")
+            unfinished = re.compile(_UNFINISHED.format(name=re.escape(name), suffix=re.escape(path.suffix)))
             for left in path.parent.iterdir() if clear and alone() else ():
                 if unfinished.fullmatch(left.name):
                     _remove(left)
