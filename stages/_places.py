@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import click
@@ -47,9 +48,15 @@ def check_parents(path: Path) -> None:
 
 def refuse_others(path: Path) -> None:
     """Raise UserError if a folder lies where a file is to be written, a link to one makes way; or a device or pipe."""
-    if path.is_dir() and not path.is_symlink():
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)  # asked once: between two questions, another process may delete it
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        kind = stat.S_IFREG  # nothing there, or a link that leads nowhere, which a file replaces
+    if kind == stat.S_IFDIR and not path.is_symlink():
         raise UserError(f"{path}: cannot be written (a folder lies there); remove it, or write elsewhere")
-    special = path.exists() and not path.is_dir() and not path.is_file()
+    special = kind not in (stat.S_IFREG, stat.S_IFDIR)
     if special or path.absolute().parent == Path("/dev"):  # /dev/stdout is a link, to a file where it is redirected
         raise UserError(f"{path}: cannot be written (no place for a file, but a device or pipe); write elsewhere")
 

@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 from pathlib import Path, PurePosixPath
+from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from sfc.backbone.timm_trunk import TimmTrunk, pretrained_state
 from sfc.backbone.trunk import Trunk
 from sfc.errors import UserError
+from sfc.storage import storage_error, storage_line
 
 PREFIX = "backbone."  # of the trunk's keys in the files this project writes
 CLASSIFIERS = ("fc.", "fc8.", "linear1000.")  # keys beside a trunk's in public weights files
@@ -102,10 +104,13 @@ def _published(weights: str) -> dict[str, Tensor]:
             "(such as ResNet50_Weights.IMAGENET1K_V1)"
         ) from None
     name = PurePosixPath(urlparse(entry.url).path).name
-    _check_cached(Path(torch.hub.get_dir(), "checkpoints", name), weights)
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    _check_cached(cached, weights)
     try:
         return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, ValueError, http.client.HTTPException) as error:  # the last two: of a proxy that cannot be one
+        if not isinstance(error, URLError) and (refused := storage_error(error)):
+            raise UserError(storage_line(refused, cached)) from None
         by = " by the proxy in https_proxy" if "https" in getproxies() else ""
         raise UserError(
             f"backbone.weights: {weights} could not be downloaded{by} ({error}); "

@@ -1,5 +1,6 @@
 """Weights of timm's models: from files of the whole model, from files of this project, by name; torchvision's."""
 
+import errno
 import re
 
 import numpy as np
@@ -152,3 +153,13 @@ def test_a_proxy_that_does_not_answer_or_cannot_be_one_is_one_line(cached, monke
     with pytest.raises(UserError, match=said):
         load_backbone_weights(trunk("resnet18"), PUBLISHED)
     assert not cached.exists()
+
+
+def test_a_disk_that_takes_no_download_is_not_the_proxys_fault(cached, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", full)
+    with pytest.raises(UserError, match=rf"^{re.escape(str(cached))}: cannot be written \(No space left on device: "):
+        load_backbone_weights(trunk("resnet18"), PUBLISHED)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from sfc.errors import UserError
 from stages import _stage, calibrate, download, export, export_voc, hand_over, report, segment
-from stages._places import check_file, check_folder
+from stages._places import check_file, check_folder, refuse_others
 from stages._stage import output
 
 
@@ -165,6 +165,12 @@ def test_what_was_left_is_cleared_away_and_what_is_being_written_is_not(monkeypa
             assert not Path(".cat.jpg.999999999.partial.jpg").exists()
             path.write_text("cat")
     assert (Path("cat.jpg").read_text(), Path("cat.jpg.small.jpg").read_text()) == ("cat", "small")
+
+
+def test_a_file_that_another_process_deletes_meanwhile_is_no_device(monkeypatch):
+    Path("x").write_text("old")
+    monkeypatch.setattr(Path, "is_file", lambda path: path.unlink(missing_ok=True))
+    refuse_others(Path("x"))
 
 
 def test_a_folder_of_many_files_is_not_listed_for_each(monkeypatch):
