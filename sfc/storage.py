@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def storage_error(error: BaseException) -> OSError | None:
     torch, safetensors and zipfile raise errors of their own on top of it, or none but their own.
     """
     for part in _chain(error):
+        if isinstance(part, ssl.SSLError):  # an OSError with numbers of its own
+            continue
         if isinstance(part, OSError) and part.errno in _WORDS:
             return part
         code = _CODE.search(str(part))

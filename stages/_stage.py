@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZES = ("batch_size", "crop", "scales")  # the params of a section on which memory depends
-_UNFINISHED = r"\.{name}\.(\d+\.)?partial(\.\w{{8}}\.partial)?{suffix}"  # with a folder in which it was made, if any
+_UNFINISHED = r"\.{name}\.(\d+\.)?partial(\.\w{{8}}\.partial)?{suffix}"  # earlier versions gave no process id
 _LONG = 190  # bytes of a name to which no more can be added: file systems take 255
 
 

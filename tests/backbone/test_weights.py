@@ -2,6 +2,8 @@
 
 import errno
 import re
+import ssl
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -155,11 +157,29 @@ def test_a_proxy_that_does_not_answer_or_cannot_be_one_is_one_line(cached, monke
     assert not cached.exists()
 
 
-def test_a_disk_that_takes_no_download_is_not_the_proxys_fault(cached, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def refused(monkeypatch, error: Exception) -> None:
+    def download(*_, **__):
+        raise error
 
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+
+
+def test_a_disk_that_takes_no_download_is_not_the_proxys_fault(cached, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    monkeypatch.setattr(torch.hub, "download_url_to_file", full)
+    refused(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(UserError, match=rf"^{re.escape(str(cached))}: cannot be written \(No space left on device: "):
+        load_backbone_weights(trunk("resnet18"), PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError(1, "decryption failed"),  # 1 and 5 would be EPERM and EIO of a disk
+        ssl.SSLError(5, "end of file"),
+        URLError(PermissionError(errno.EPERM, "Operation not permitted")),  # a firewall
+    ],
+)
+def test_a_network_that_fails_is_no_disk(cached, monkeypatch, error):
+    refused(monkeypatch, error)
+    with pytest.raises(UserError, match=rf"^backbone\.weights: {PUBLISHED} could not be downloaded"):
         load_backbone_weights(trunk("resnet18"), PUBLISHED)

@@ -167,10 +167,29 @@ def test_what_was_left_is_cleared_away_and_what_is_being_written_is_not(monkeypa
     assert (Path("cat.jpg").read_text(), Path("cat.jpg.small.jpg").read_text()) == ("cat", "small")
 
 
-def test_a_file_that_another_process_deletes_meanwhile_is_no_device(monkeypatch):
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_file_that_another_process_deletes_between_two_questions_is_no_device(monkeypatch, after):
     Path("x").write_text("old")
-    monkeypatch.setattr(Path, "is_file", lambda path: path.unlink(missing_ok=True))
+    asked, calls = Path.stat, []
+
+    def stat(path, **how):
+        found = asked(path, **how)
+        calls.append(path)
+        if len(calls) == after:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
     refuse_others(Path("x"))
+
+
+@pytest.mark.parametrize("to", ["loop", "nowhere"])
+def test_a_link_that_leads_nowhere_makes_way(to):
+    Path("loop").symlink_to(to)
+    with output("loop") as path:
+        path.write_text("new")
+    assert not Path("loop").is_symlink()
+    assert Path("loop").read_text() == "new"
 
 
 def test_a_folder_of_many_files_is_not_listed_for_each(monkeypatch):

@@ -314,7 +314,9 @@ def test_the_sample_of_photographs_keeps_the_released_weights_and_has_offsets_of
     released, sample = params_of("voc12"), params_of("voc_sample")
     offsets = {"base": {0.4}, "sipe": {0.3}, "sfc": {0.8}}
     for method, wanted in offsets.items():
-        for use in ("crf", "eval"):
+        walk = sample.get(f"fusion.{method}.walk")
+        assert (walk.foreground_power, walk.background, walk.whole_power) == (None, None, 1.0)
+        for use in ("crf", "walk", "eval"):
             found, before = (params.get(f"fusion.{method}.{use}") for params in (sample, released))
             assert (found.weights, found.fg_gain) == (before.weights, before.fg_gain)
             assert {found.bg_offset} == wanted
