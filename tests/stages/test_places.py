@@ -181,6 +181,7 @@ def test_a_file_that_another_process_deletes_between_two_questions_is_no_device(
 
     monkeypatch.setattr(Path, "stat", stat)
     refuse_others(Path("x"))
+    assert calls == [Path("x")]
 
 
 @pytest.mark.parametrize("to", ["loop", "nowhere"])
